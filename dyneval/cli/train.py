@@ -63,7 +63,10 @@ def _train(options: TrainOptions) -> int:
 
     script = SCRIPTS / f"sft_qwen_3_vl_{options.size}.sh"
     if not script.is_file():
-        raise SettingError(f"{script}: is not here; training starts from a clone of the repository, see its README")
+        raise SettingError(
+            "the launch scripts are not part of the installed package: clone the repository and install it from there "
+            "with `pip install -e '.[train]'`, or use the .venv that `bash pipeline/setup_env.sh` makes in it"
+        )
     # The launch script's variables that the flags stand for; absolute, since the script changes its folder.
     found: dict[str, Path | str] = {}
     for part in STAGES.values():

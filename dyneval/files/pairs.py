@@ -199,7 +199,8 @@ def _rows(file: Path, kind: type[Any], called: Mapping[str, str]) -> Iterator[tu
                 yield number, Reject(key=PairRecord.key_in(line) or f"line {number}", kind="row", reason=str(error))
         return
     theirs = {called.get(name, name): name for name in COLUMNS}
-    needs = [called.get(name, name) for name in ("file_name", "prompt")]
+    # A column that the caller names has to be there: without it the ids or models of another one would count, unseen.
+    needs = list(dict.fromkeys([*(called.get(name, name) for name in ("file_name", "prompt")), *called.values()]))
     columns, needs = (theirs, needs) if kind is PairRef else (None, [])
     for number, row in enumerate(each_row(file, columns, needs), 1):
         if isinstance(row, BadRow):

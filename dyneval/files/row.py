@@ -31,7 +31,8 @@ def require(path: Path, columns: Collection[str], needs: Collection[str]) -> Non
     """Raise ColumnError when a table with these `columns` lacks one that it `needs`."""
     missing = [name for name in needs if name not in columns]
     if missing:
-        raise ColumnError(f"{path}: lacks the column {' and '.join(missing)}; it has {', '.join(columns) or 'none'}")
+        which = f"column{'s'[: len(missing) - 1]} {' and '.join(missing)}"
+        raise ColumnError(f"{path}: lacks the {which}; it has {', '.join(columns) or 'none'}")
 
 
 def text_of(value: Any) -> str | None:

@@ -160,6 +160,7 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | No
             _check_folder(str(checkpoint), folder, checkpoint_name(checkpoint, subfolder))
         return None
     from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError
 
     try:
         # Asked here and not by what loads files: that tries again for half a minute where there is no network.
@@ -170,9 +171,10 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | No
         )
         if not isinstance(cached, str):
             name = checkpoint_name(checkpoint, subfolder)
+            # What is no answer of the Hub is a missing network, and says nothing of the repository.
+            why = "no such repository on" if isinstance(error, HfHubHTTPError) else "there is no way to"
             raise CheckpointError(
-                f"{name}: no such checkpoint folder, and no such repository on the Hub or in its cache "
-                f"({_first_line(error)})"
+                f"{name}: no such checkpoint folder, not in the Hub's cache, and {why} the Hub ({_first_line(error)})"
             ) from error
     else:
         _tell_download(info, checkpoint_name(checkpoint, subfolder), subfolder)

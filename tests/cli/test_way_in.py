@@ -123,7 +123,7 @@ def test_a_foreign_table_names_its_columns_and_images_as_people_do(pictures, stu
     command = ["pictures", "--captions", "t.csv", "--output", "s.jsonl"]
     assert run(student, *command) == 1
     said = capsys.readouterr().err
-    assert "t.csv: lacks the column file_name and prompt; it has path, text" in said
+    assert "t.csv: lacks the columns file_name and prompt; it has path, text" in said
     assert "--column image=NAME prompt=NAME" in said
     assert run(student, *command, "--column", "image=path", "prompt=text") == 0
     assert sorted(row["prompt"] for row in read_jsonl(Path("s.jsonl"))) == ["a cat", "a dog"]

@@ -366,6 +366,9 @@ def test_a_table_of_ones_own_with_renamed_columns(tmp_path):
         load(generic.benchmark(), path)
     with pytest.raises(ValueError, match="unknown column meaning 'stars'"):
         generic.benchmark({"stars": "mos"})
+    # A mistyped one is told, optional or not: without its prompts every image would count as a prompt of its own.
+    with pytest.raises(LayoutError, match=r"mine\.csv: lacks the column txt; it has file, mos, text, kind"):
+        load(generic.benchmark({"image": "file", "rating": "mos", "prompt": "txt"}, (1, 5)), path)
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "json", "parquet"])

@@ -149,7 +149,7 @@ def test_a_prompt_of_a_megabyte_is_read(tmp_path):
     ("name", "content", "message"),
     [
         ("t.csv", b"file_name,caption\na.png,cat\n", r"t\.csv: lacks the column prompt; it has file_name, caption"),
-        ("t.csv", b"", r"t\.csv: lacks the column file_name and prompt; it has none"),
+        ("t.csv", b"", r"t\.csv: lacks the columns file_name and prompt; it has none"),
         ("t.csv", b"file_name,prompt\n\xff\xfe,x\n", r"t\.csv: cannot be read as CSV in UTF-8"),
         ("t.parquet", b"PAR1 no", r"t\.parquet: cannot be read as Parquet"),
         ("t.jsonl", b"{\n", r"t\.jsonl:1: is not JSON"),
@@ -164,6 +164,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataFileError, match=message):
         refs(tmp_path / name)
+
+
+def test_a_column_that_is_named_has_to_be_there(tmp_path):
+    path = write(tmp_path / "t.csv", [{"prompt": "a cat", "file_name": "a.png"}])
+    with pytest.raises(DataFileError, match=r"t\.csv: lacks the column nope; it has prompt, file_name"):
+        refs(path, columns={"pair_id": "nope"})
 
 
 def test_what_is_not_there_or_not_clear_is_named(tmp_path):

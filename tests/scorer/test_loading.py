@@ -131,5 +131,5 @@ def test_a_model_of_a_billion_layers_is_not_built(broken, part):
 
 def test_a_mistyped_folder_is_not_looked_for_on_the_hub_again_and_again(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="ouput/dyneval_4b: no such checkpoint folder, and no such repository"):
+    with pytest.raises(CheckpointError, match=r"ouput/dyneval_4b: no such checkpoint folder, .*the Hub"):
         hub_commit("ouput/dyneval_4b", None)

@@ -8,7 +8,7 @@ it is what one rater gave an image; where a rater rates an image again, the last
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -59,6 +59,8 @@ def benchmark(
     unknown = set(names) - set(COLUMNS)
     if unknown:
         raise SettingError(f"unknown column meaning {sorted(unknown)[0]!r}; there are {', '.join(COLUMNS)}")
+    # A column that is named has to be there: without that of the prompt, every image would be a prompt of its own.
+    named = [name for meaning, name in (columns or {}).items() if meaning not in NEEDED]
     rating = Field(f"column {names['rating']}", *(scale or (None, None)))
     return Benchmark(
         name="generic",
@@ -69,15 +71,17 @@ def benchmark(
         + ", ".join(f"{names[meaning]} ({what})" for meaning, what in COLUMNS.items())
         + f"; {' and '.join(names[meaning] for meaning in NEEDED)} are needed",
         fields={"rating": rating},
-        read=lambda path, field: _read(path, names, lambda value: off_scale(title, rating, value)),
+        read=lambda path, field: _read(path, names, named, lambda value: off_scale(title, rating, value)),
     )
 
 
-def _read(path: Path, names: Mapping[str, str], fault: Callable[[float], str | None]) -> Iterator[RatedImage | BadRow]:
+def _read(
+    path: Path, names: Mapping[str, str], needs: Sequence[str], fault: Callable[[float], str | None]
+) -> Iterator[RatedImage | BadRow]:
     text = _meant if kind_of(path) in (".csv", ".tsv") else name_of
     # Rows of raters are gathered until the end: the rows of one image may stand anywhere in the table.
     by_raters: dict[RatedImage, tuple[dict[str, tuple[float, ...]], list[int]]] = {}
-    for number, row in enumerate(rows(path), 1):
+    for number, row in enumerate(rows(path, needs=needs), 1):
         try:
             item, rater = _rated(row, names, text), text(row.get(names["rater"]))
             if rater is None:

@@ -119,7 +119,7 @@ def vega_bundle() -> str:
     try:
         import vl_convert
     except ImportError as error:
-        raise ReportError("the report needs vl-convert: pip install 'dyneval[report]'") from error
+        raise ReportError("the report needs vl-convert: pip install 'dyneval[report]', or --no-report") from error
     # Its stub calls for an argument that has a default.
     untyped: Any = vl_convert
     # In a string of JavaScript "<\/" means "</", and HTML then sees no end of the script.
