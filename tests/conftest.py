@@ -21,6 +21,7 @@ from hypothesis import HealthCheck, settings
 from tests import processes
 
 from . import environments
+from .processes import READ_AT_IMPORT
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
@@ -33,6 +34,22 @@ settings.load_profile("untimed")
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Bytes name no test: packed ones hold the second they were packed in, and each worker would collect its own."""
     return argname if isinstance(val, bytes) else None
+
+
+@pytest.fixture(autouse=True)
+def environment_is_left_as_it_was() -> Iterator[None]:
+    """Take back what a verb that was called in this process set, such as HF_HUB_VERBOSITY.
+
+    With a variable that libraries read while they are imported, each later command would get an interpreter of its own.
+    """
+    before = dict(os.environ)
+    yield
+    for name in set(os.environ) | set(before):
+        if name.startswith(READ_AT_IMPORT) and os.environ.get(name) != before.get(name):
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                del os.environ[name]
 
 
 class ChatServer(NamedTuple):

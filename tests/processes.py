@@ -51,8 +51,11 @@ LAUNCHERS = (["-m", "torch.distributed.run"],)
 """Commands whose own children, too, are forked."""
 # fmt: off
 READ_AT_IMPORT = (
-    "CUDA_", "DS_", "HF_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "PYTHON", "TMPDIR",
-    "TOKENIZERS_", "TORCH_LOGS", "TRANSFORMERS_", "TZ", "XDG_",
+    "CUDA_", "DS_", "HF_", "HOME", "LANG", "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "OMP_", "TMPDIR", "TOKENIZERS_",
+    "TORCH_LOGS", "TRANSFORMERS_", "TZ", "XDG_",
+    # Not all of Python's: Ray sets PYTHONBREAKPOINT in the process that starts it, and no import reads that.
+    "PYTHONDONTWRITEBYTECODE", "PYTHONHASHSEED", "PYTHONHOME", "PYTHONIOENCODING", "PYTHONPATH", "PYTHONUNBUFFERED",
+    "PYTHONUTF8", "PYTHONWARNINGS",
 )
 # fmt: on
 _PYTHON = sys.executable
