@@ -20,7 +20,7 @@ from harness import Flags, Results, timed
 from transformers import LogitsProcessor, LogitsProcessorList
 
 from dyneval import tokens
-from dyneval.processing import ChatTurn, Processor
+from dyneval.processing import Processor, Turn
 from dyneval.replies import ReplyLimits, evaluation_schema, scene_schema
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
@@ -153,7 +153,7 @@ def main() -> None:
             checkpoint = Path(folder, "tiny")
             build_tiny_model(checkpoint, task_tokens=True)
         model, processor = load_student(checkpoint)
-    encoded = processor.encode([ChatTurn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
+    encoded = processor.encode([Turn("user", tokens.t2ia_turn("a cat on a bench"))], [], True).model_inputs()
     schemas = [scene_schema(BOUNDED), evaluation_schema("readme", "t2ia", QUESTIONS, BOUNDED)]
     columns = {"engine": "", "installed MB": ".0f", "load s": ".1f", "compile IQA ms": ".1f"}
     columns |= {"compile EVALUATION ms": ".1f", "mask ms, mean": ".2f", "mask ms, p99": ".1f", "ms a token": ".2f"}

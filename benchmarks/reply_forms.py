@@ -168,7 +168,7 @@ def free_replies(checkpoint: Path, images: Path, tokens: int) -> tuple[int, int]
     """Alignment scores (of 16) and quality scores (of 8) that are right when the student writes freely."""
     import torch
 
-    from dyneval.processing import ChatTurn
+    from dyneval.processing import Turn
     from dyneval.scorer.loading import load_student
 
     model, processor = load_student(checkpoint, device="cpu")
@@ -178,7 +178,7 @@ def free_replies(checkpoint: Path, images: Path, tokens: int) -> tuple[int, int]
         for part in PARTS:
             answers = drawing.answers(part)
             turn = evaluation_turn(drawing.prompt, [one.question for one in answers])
-            inputs = processor.encode([ChatTurn("user", turn, 1)], [image], True).model_inputs()
+            inputs = processor.encode([Turn("user", turn, 1)], [image], True).model_inputs()
             with torch.inference_mode():
                 ids = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)[0]
             text = processor.decode(ids[inputs["input_ids"].shape[1] :].tolist())

@@ -28,7 +28,7 @@ from transformers import LogitsProcessor, LogitsProcessorList
 from dyneval import replies, tokens
 from dyneval.loaded_pairs import LoadedPair
 from dyneval.planning.assumptions import gpus
-from dyneval.processing import ChatTurn, Processor
+from dyneval.processing import Processor, Turn
 from dyneval.records import ScoreRecord
 from dyneval.scorer import ReplyLimits, Scorer, ScorerSettings
 from dyneval.scorer.four_passes import mean_score, merge_questions
@@ -101,7 +101,7 @@ class SequentialBaseline:
     def reply(self, turn: str, schema: dict, image: Image.Image | None) -> str:
         """One conversation."""
         images = [image] if image else []
-        encoded = self.processor.encode([ChatTurn("user", turn, len(images))], images, True).model_inputs()
+        encoded = self.processor.encode([Turn("user", turn, len(images))], images, True).model_inputs()
         encoded = {name: value.to(self.model.device) for name, value in encoded.items()}
         held = PlainGrammar(self.grammar, self.grammar.constraint(schema), self.processor.tokenizer.eos_token_id)
         options = {"max_new_tokens": self.settings.max_new_tokens, "do_sample": False}

@@ -87,7 +87,7 @@ def grid(width: int, height: int, limits: PixelLimits, cell: int = CELL) -> tupl
     return columns, rows
 
 
-class ChatTurn(NamedTuple):
+class Turn(NamedTuple):
     """One turn of a conversation; the `text` of a user turn begins with as many `<image>` as it has `images`."""
 
     role: Literal["system", "user", "assistant"]
@@ -343,7 +343,7 @@ class Processor:
         write_for_every_reader(folder)
 
     def encode(
-        self, turns: Sequence[ChatTurn], images: Sequence[Image.Image], add_generation_prompt: bool = False
+        self, turns: Sequence[Turn], images: Sequence[Image.Image], add_generation_prompt: bool = False
     ) -> Encoded:
         """Encode a conversation; equals Qwen3-VL's chat template on text that holds no added token.
 
@@ -365,7 +365,7 @@ class Processor:
         return Encoded(ids, labels, types, pixels.get("pixel_values"), patches)
 
     def layout(
-        self, turns: Sequence[ChatTurn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
+        self, turns: Sequence[Turn], visual_tokens: Sequence[int], add_generation_prompt: bool = False
     ) -> tuple[list[int], list[int]]:
         """Token ids and labels of a conversation, without any pixels.
 
@@ -408,7 +408,7 @@ class Processor:
         columns, rows = grid(width, height, self.limits, self.cell)
         return columns * rows
 
-    def _turn(self, turn: ChatTurn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
+    def _turn(self, turn: Turn, visual_tokens: list[int]) -> tuple[list[int], list[int]]:
         """Ids after `<|im_start|>` in two parts: those that are given, and those that an assistant would write."""
         if turn.role == "assistant":
             # Encoded apart from the role, as at inference: together, a newline at the beginning of the answer would

@@ -11,7 +11,7 @@ from PIL import Image
 
 from dyneval.checkpoints import write_for_every_reader
 from dyneval.errors import DataFileError
-from dyneval.processing import ChatTurn, Processor
+from dyneval.processing import Processor, Turn
 from dyneval.tokens import TASK_TOKEN_IDS, evaluation_turn, t2ia_turn
 from tests import processes
 
@@ -51,8 +51,8 @@ def inputs(trained, tmp_path_factory):
     image = Image.linear_gradient("L").convert("RGB").resize((300, 200))
     image.save(folder / "image.png")
     processor = Processor.from_pretrained(trained)
-    spoken = [ChatTurn("user", t2ia_turn("a café")), ChatTurn("assistant", '[{"question": "Is there a café?"}]')]
-    seen = [ChatTurn("user", evaluation_turn("a café", ["Is there one?"]), 1), ChatTurn("assistant", '{"answers": []}')]
+    spoken = [Turn("user", t2ia_turn("a café")), Turn("assistant", '[{"question": "Is there a café?"}]')]
+    seen = [Turn("user", evaluation_turn("a café", ["Is there one?"]), 1), Turn("assistant", '{"answers": []}')]
     conversations = {
         "text": processor.encode(spoken, []).model_inputs(),
         "image": processor.encode(seen, [image]).model_inputs(),
@@ -95,7 +95,7 @@ def test_what_step_4_writes_opens_in(reader, environment, trained, inputs, expec
         assert report[kind]["marks"] == ("<|im_end|>", "<|endoftext|>", 262_144, "right")
     if reader != "transformers-5.4.0":  # without torchvision, transformers has no processor
         image = Image.open(torch.load(inputs)["image"])
-        encoded = ours.encode([ChatTurn("user", f"<image>\n{QUESTION}", 1)], [image], add_generation_prompt=True)
+        encoded = ours.encode([Turn("user", f"<image>\n{QUESTION}", 1)], [image], add_generation_prompt=True)
         assert report["processor"] == {"ids": encoded.input_ids, "grid": encoded.image_grid_thw.tolist()}
 
 

@@ -62,6 +62,7 @@ def _train(options: TrainOptions) -> int:
     from qwenvl.preflight.cli import main as preflight
 
     script = SCRIPTS / f"sft_qwen_3_vl_{options.size}.sh"
+    # A wheel brings the modules of training along, and not the folder of its launch scripts.
     if not script.is_file():
         raise SettingError(
             "the launch scripts are not part of the installed package: clone the repository and install it from there "

@@ -26,7 +26,7 @@ from dyneval.errors import CheckpointError, ImageError
 from dyneval.files.images import load_image
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Refused
 from dyneval.llm.registry import TransformersOptions
-from dyneval.processing import ChatTurn, Encoded, Processor, grid
+from dyneval.processing import Encoded, Processor, Turn, grid
 from dyneval.tokens import IMAGE
 from dyneval.work.batches import TooLarge, in_halves
 
@@ -157,7 +157,7 @@ class TransformersEngine(BatchingEngine):
 
     def _encode(self, request: ChatRequest) -> Encoded:
         """The model's inputs. Raises ImageError, and Refused where request and reply exceed the model's window."""
-        turns = [ChatTurn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
+        turns = [Turn(one.role, IMAGE * len(one.images) + one.text, len(one.images)) for one in request.messages]
         images = []
         for path in (path for message in request.messages for path in message.images):
             images.append(image := load_image(path))

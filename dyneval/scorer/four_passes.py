@@ -16,7 +16,7 @@ from typing import Any, Generic
 
 from dyneval import replies, tokens
 from dyneval.loaded_pairs import LoadedPair, PassEnded, PromptError, checked_prompt
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.records import Part
 from dyneval.replies import RATINGS, ParsedEvaluation, QuestionItem, ReplyError
 from dyneval.scorer.settings import BYTES_A_TOKEN, Mean, ScorerSettings
@@ -128,7 +128,7 @@ class FourPasses(Generic[Prepared, Seen]):
             # Measured in bytes before anything counts its tokens, which takes 8 s for 2 MB.
             if len(state.prompt.encode()) > most:
                 raise PromptError(f"the prompt has more than {most} bytes; prompts are never cut")
-            turn = ChatTurn("user", tokens.t2ia_turn(state.prompt, self._template))
+            turn = Turn("user", tokens.t2ia_turn(state.prompt, self._template))
             length = len(self.student.processor.layout([turn], [], add_generation_prompt=True)[0])
             if length > self.settings.max_prompt_tokens:
                 raise PromptError(

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from dyneval.demo.truth import Truth
-from dyneval.processing import IGNORE, ChatTurn, Processor
+from dyneval.processing import IGNORE, Processor, Turn
 
 TOKENS = CELLS**2
 """Visual tokens of a picture."""
@@ -68,7 +68,7 @@ class Batch(NamedTuple):
 
 def encode(processor: Processor, exchange: Exchange, picture: int) -> EncodedSample:
     """Token ids and labels of an exchange, by the same `Processor.layout` that training and scoring use."""
-    turns = [ChatTurn("user", exchange.human, int(exchange.picture)), ChatTurn("assistant", exchange.reply)]
+    turns = [Turn("user", exchange.human, int(exchange.picture)), Turn("assistant", exchange.reply)]
     ids, labels = processor.layout(turns, [TOKENS] * exchange.picture)
     return EncodedSample(ids, labels, picture if exchange.picture else -1)
 

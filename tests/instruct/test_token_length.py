@@ -3,7 +3,7 @@
 import pytest
 
 from dyneval.instruct.token_length import SampleTooLongError, TokenLimit
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.records import InstructSample
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
 
@@ -26,7 +26,7 @@ def sample(human):
 def test_counts_are_those_of_training(human, size, count, processor):
     one = sample(human)
     visual = [processor.visual_tokens(*size)] if one.image else []
-    turns = [ChatTurn("user", human, len(visual)), ChatTurn("assistant", one.conversations[1].value)]
+    turns = [Turn("user", human, len(visual)), Turn("assistant", one.conversations[1].value)]
     assert count(one, *size) == len(processor.layout(turns, visual)[0])
 
 

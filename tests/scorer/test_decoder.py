@@ -3,7 +3,7 @@ from PIL import Image
 from transformers import LogitsProcessor
 
 from dyneval import tokens
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.replies import ReplyLimits, evaluation_schema, questions_schema, scene_schema
 from dyneval.scorer.decoder import Decoder, ReplyRow
 
@@ -46,7 +46,7 @@ def conversations(processor, pictures):
 
 
 def plain(model, processor, grammar, turn, schema, image):
-    encoded = processor.encode([ChatTurn("user", turn, int(image is not None))], [image] if image else [], True)
+    encoded = processor.encode([Turn("user", turn, int(image is not None))], [image] if image else [], True)
     held = Held(grammar, grammar.constraint(schema), processor.tokenizer.eos_token_id)
     model.generate(**encoded.model_inputs(), logits_processor=[held], max_new_tokens=400, do_sample=False)
     return held.constraint.tokens
@@ -64,7 +64,7 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
     assert [row.constraint.tokens for row in rows] == expected[::3]
 
     images = [case[2] for case in cases[1::3]]
-    encoded = [processor.encode([ChatTurn("user", tokens.iqa_turn(), 1)], [image], True) for image in images]
+    encoded = [processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True) for image in images]
     counts = [sum(one.mm_token_type_ids) for one in encoded]
     lengths = [one.input_ids.index(tokens.TASK_TOKEN_IDS[tokens.IQA]) for one in encoded]
     calls = []
@@ -87,7 +87,7 @@ def test_batches_with_shared_images_and_forced_text_equal_plain_generate(loaded,
 
 
 def ids(processor, turn, counts):
-    return processor.layout([ChatTurn("user", turn, len(counts))], counts, add_generation_prompt=True)[0]
+    return processor.layout([Turn("user", turn, len(counts))], counts, add_generation_prompt=True)[0]
 
 
 def test_a_reply_over_the_limit_is_a_failure_and_leaves_the_others_alone(loaded, grammar):

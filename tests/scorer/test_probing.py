@@ -11,7 +11,7 @@ from dyneval import replies, tokens
 from dyneval.cli import doctor
 from dyneval.conventions import Conventions
 from dyneval.llm.chat import TokenChoice
-from dyneval.processing import IGNORE, ChatTurn
+from dyneval.processing import IGNORE, Turn
 from dyneval.scorer.loading import load_student
 from dyneval.scorer.probing import branch, look, settle
 from dyneval.scorer.settings import ScorerSettings
@@ -36,7 +36,7 @@ def taught(student, form, steps=20):
     torch.manual_seed(0)
     for _ in range(steps):
         for turn, text, image in lessons(form):
-            encoded = processor.encode([ChatTurn("user", turn, 1), ChatTurn("assistant", text)], [image])
+            encoded = processor.encode([Turn("user", turn, 1), Turn("assistant", text)], [image])
             labels = torch.tensor(encoded.labels[1:])
             hidden = model.model(**encoded.model_inputs()).last_hidden_state[0, :-1][labels != IGNORE]
             torch.nn.functional.cross_entropy(model.lm_head(hidden), labels[labels != IGNORE]).backward()

@@ -19,7 +19,7 @@ from dyneval import tokens
 from dyneval.cli import score
 from dyneval.llm.chat import ChatError, ChatReply, EngineStopped, TokenChoice, UnfitServer
 from dyneval.llm.vllm_local import last_output
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.replies import evaluation_schema
 from dyneval.scorer import Failure, Scorer
 from dyneval.scorer.students.base import Ask
@@ -317,7 +317,7 @@ def test_vllm_gets_the_token_ids_of_training_whatever_the_prompt_holds(engine, s
     pad, end = processor.tokenizer.convert_tokens_to_ids(["<|image_pad|>", "<|im_end|>"])
     ids = request["prompt_token_ids"]
     assert ids.count(pad) == 1 and ids.count(end) == 1 and request["multi_modal_data"] == {"image": image}
-    whole = processor.layout([ChatTurn("user", turn, 1)], [4], add_generation_prompt=True)[0]
+    whole = processor.layout([Turn("user", turn, 1)], [4], add_generation_prompt=True)[0]
     at = ids.index(pad)
     assert ids[:at] + [pad] * 4 + ids[at + 1 :] == whole
     text = prompt(processor, Ask("t2ia", tokens.t2ia_turn("a cat"), {}))

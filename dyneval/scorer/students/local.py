@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from dyneval import tokens
 from dyneval.llm.chat import TokenChoice
-from dyneval.processing import IMAGE_TOKEN, ChatTurn, Encoded, Processor
+from dyneval.processing import IMAGE_TOKEN, Encoded, Processor, Turn
 from dyneval.scorer.decoder import Decoder, Prefix, ReplyRow
 from dyneval.scorer.grammar import ReplyGrammar
 from dyneval.scorer.loading import load_student
@@ -83,7 +83,7 @@ class TransformersStudent:
     def prepare(self, image: Image.Image) -> Encoded:
         """Turn an image into patches, behind the beginning of a conversation."""
         # Every turn with an image begins with it, so the beginning of this one is that of all three passes.
-        return self.processor.encode([ChatTurn("user", tokens.iqa_turn(), 1)], [image], True)
+        return self.processor.encode([Turn("user", tokens.iqa_turn(), 1)], [image], True)
 
     def read(self, images: Sequence[Encoded]) -> list[_CachedImage]:
         """Read each image once, up to its end mark."""
@@ -103,7 +103,7 @@ class TransformersStudent:
             rated = ask.kind == "evaluation"
             constraint = self._grammar.constraint(ask.schema, keep=not rated, verdicts=rated)
             visual = [ask.image.visual_tokens] if ask.image else []
-            turn = ChatTurn("user", ask.turn, len(visual))
+            turn = Turn("user", ask.turn, len(visual))
             ids = self.processor.layout([turn], visual, add_generation_prompt=True)[0]
             read, prefix_row = (ask.image.length, ask.image.row) if ask.image else (0, 0)
             choices: list[TokenChoice] | None = [] if ask.for_choices else None

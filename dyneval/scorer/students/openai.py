@@ -27,7 +27,7 @@ from dyneval.errors import CheckpointError, SettingError
 from dyneval.files.images import png_bytes
 from dyneval.llm.chat import ChatError, ChatReply, ChatRequest, Message, UnfitServer, Unreachable
 from dyneval.llm.openai_server import OpenAIEngine
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.replies import ReplyLimits, evaluation_schema, form_of
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.registry import Checkpoint, StudentServerOptions
@@ -85,9 +85,7 @@ class OpenAIStudent(ServedStudent[str]):
             conversation, tokenize=False, add_generation_prompt=True
         )
         ids = self.processor.tokenizer.encode(str(template), add_special_tokens=False)
-        return (
-            ids == self.processor.layout([ChatTurn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
-        )
+        return ids == self.processor.layout([Turn("user", turn, images)], [1] * images, add_generation_prompt=True)[0]
 
     async def check(self) -> None:
         """Ask, once, for a reply of which all but the score is the schema's. Raises UnfitServer."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
 from dyneval.llm.registry import VllmEngineOptions
 from dyneval.llm.vllm_local import held_to, last_output, reply_of, start_engine
-from dyneval.processing import ChatTurn, Processor
+from dyneval.processing import Processor, Turn
 from dyneval.scorer.students.base import Ask
 from dyneval.scorer.students.registry import Checkpoint
 from dyneval.scorer.students.served import ServedStudent, guided, top_logprobs
@@ -70,7 +70,7 @@ def _shut_down(engines: list[Any]) -> None:
 def prompt(processor: Processor, ask: Ask[Image.Image]) -> dict[str, Any]:
     """Return a request to vLLM: token ids, and the image."""
     image = ask.image
-    turn = ChatTurn("user", ask.turn, int(image is not None))
+    turn = Turn("user", ask.turn, int(image is not None))
     ids = processor.layout([turn], [1] * turn.images, add_generation_prompt=True)[0]
     return {"prompt_token_ids": ids, "multi_modal_data": {} if image is None else {"image": image}}
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta, Struct
 
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.tokens import IMAGE, T2IA, TASK_TOKENS, contains_task_token, split_human_turn
 from qwenvl.errors import TrainingInputError
 
@@ -42,7 +42,7 @@ class StoredSample(Struct):
 class Conversation:
     """A checked sample: its turns, the images they show in order, and the task token of its first human turn."""
 
-    turns: list[ChatTurn]
+    turns: list[Turn]
     images: list[str]
     task: str | None
 
@@ -100,10 +100,10 @@ def judge(sample: Any, tasks: tuple[str, ...] | None) -> Conversation:
     return conversation
 
 
-def _turns(stored: Any, images: int) -> list[ChatTurn]:
+def _turns(stored: Any, images: int) -> list[Turn]:
     if not isinstance(stored, list) or not stored:
         raise TrainingInputError("'conversations' must be a list of turns")
-    turns: list[ChatTurn] = []
+    turns: list[Turn] = []
     left = images
     for number, entry in enumerate(stored):
         turn = _turn(entry, number)
@@ -120,7 +120,7 @@ def _turns(stored: Any, images: int) -> list[ChatTurn]:
     return turns
 
 
-def _turn(entry: Any, number: int) -> ChatTurn:
+def _turn(entry: Any, number: int) -> Turn:
     if not isinstance(entry, dict) or entry.get("from") not in ROLES or not isinstance(entry.get("value"), str):
         raise TrainingInputError(
             f"turn {number} must be {{'from': one of {', '.join(ROLES)}, 'value': text}}, found {str(entry)[:60]!r}"
@@ -135,4 +135,4 @@ def _turn(entry: Any, number: int) -> ChatTurn:
     images, rest = 0, entry["value"].lstrip()
     while entry["from"] == "human" and rest.startswith(IMAGE):
         images, rest = images + 1, rest[len(IMAGE) :].lstrip()
-    return ChatTurn(ROLES[entry["from"]], entry["value"], images)
+    return Turn(ROLES[entry["from"]], entry["value"], images)

@@ -19,7 +19,7 @@ from scipy.stats import spearmanr
 
 from dyneval.errors import ImageError
 from dyneval.files.images import load_image
-from dyneval.processing import ChatTurn
+from dyneval.processing import Turn
 from dyneval.replies import RATINGS, expectation, form_of
 from dyneval.tokens import EVALUATION
 from qwenvl.data.conversation import Conversation, judge
@@ -121,7 +121,7 @@ class ScoreAgreement:
 
     def _rate(self, model: Any, sample: RatedTurn, images: list[Image], written: str) -> list[float]:
         """Probabilities of the scores 1 to 5 behind what is written of the reply."""
-        turns = [*sample.conversation.turns[:-1], ChatTurn("assistant", written)]
+        turns = [*sample.conversation.turns[:-1], Turn("assistant", written)]
         encoded = self.processor.encode(turns, images or _images(sample))
         inputs = encoded.model_inputs()
         # The reply goes on: what closes the turn, `<|im_end|>` and a line feed, is taken off again.
