@@ -21,7 +21,6 @@ from hypothesis import HealthCheck, settings
 from tests import processes
 
 from . import environments
-from .processes import READ_AT_IMPORT
 
 if TYPE_CHECKING:
     from dyneval.processing import Processor
@@ -42,14 +41,11 @@ def environment_is_left_as_it_was() -> Iterator[None]:
 
     With a variable that libraries read while they are imported, each later command would get an interpreter of its own.
     """
-    before = dict(os.environ)
+    before = processes.read_at_import(os.environ)
     yield
-    for name in set(os.environ) | set(before):
-        if name.startswith(READ_AT_IMPORT) and os.environ.get(name) != before.get(name):
-            if name in before:
-                os.environ[name] = before[name]
-            else:
-                del os.environ[name]
+    for name in processes.read_at_import(os.environ).keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
 
 
 class ChatServer(NamedTuple):

@@ -4,7 +4,6 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash pipeline/setup_env.sh
-export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1 TESTS_FRESH_PROCESSES=1
 command -v nvidia-smi >/dev/null || export DS_ACCELERATOR=cpu
 # In an environment of its own, so that .venv stays as users have it.
 python=$(.venv/bin/python -c 'from tests.environments import environment; print(environment("coverage"))')
@@ -17,12 +16,8 @@ data_file = $kept/data
 parallel = True
 patch = subprocess
 RC
-workers=(-n 2 --dist loadfile --no-loadscope-reorder)
-for argument in "$@"; do
-  if [[ -e ${argument%%::*} ]]; then workers=(); fi
-done
 status=0
-"$python" -m coverage run --rcfile="$kept/rc" -m pytest -q "${workers[@]}" "$@" || status=$?
+TESTS_FRESH_PROCESSES=1 TESTS_PYTHON=$python COVERAGE_RC=$kept/rc bash tests/run.sh -q "$@" || status=$?
 "$python" -m coverage combine --rcfile="$kept/rc" --quiet
 "$python" -m coverage json --rcfile="$kept/rc" --quiet -o "$kept/coverage.json"
 "$python" - "$kept/coverage.json" <<'BY_PACKAGE'

@@ -34,6 +34,7 @@ import subprocess
 import sys
 import threading
 import types
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +59,16 @@ READ_AT_IMPORT = (
     "PYTHONUTF8", "PYTHONWARNINGS",
 )
 # fmt: on
+
+
+def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those variables of an environment that libraries read while they are imported."""
+    return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT)}
+
+
 _PYTHON = sys.executable
 _EXECUTE = subprocess.Popen._execute_child
-_GIVEN = {name: value for name, value in os.environ.items() if name.startswith(READ_AT_IMPORT)}
+_GIVEN = read_at_import(os.environ)
 _FORKS = sys.platform == "linux" and not FRESH
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -127,7 +135,7 @@ def _can_fork(options: dict[str, Any]) -> bool:
         return False
     if command[1].startswith("-") and command[1] not in ("-m", "-c", "-u"):
         return False
-    return {name: value for name, value in environment.items() if name.startswith(READ_AT_IMPORT)} == _GIVEN
+    return read_at_import(environment) == _GIVEN
 
 
 class _Server:
@@ -145,7 +153,7 @@ class _Server:
         with cls._lock:
             if cls._own is None:
                 ours, theirs = socket.socketpair()
-                environment = {name: value for name, value in os.environ.items() if not name.startswith(READ_AT_IMPORT)}
+                environment = {name: os.environ[name] for name in os.environ.keys() - read_at_import(os.environ).keys()}
                 command = [sys.executable, __file__, str(theirs.fileno())]
                 with theirs:
                     subprocess.Popen(command, env=environment | _GIVEN, pass_fds=[theirs.fileno()])

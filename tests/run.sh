@@ -12,4 +12,5 @@ workers=(-n 2 --dist loadfile --no-loadscope-reorder)
 for argument in "$@"; do
   if [[ -e ${argument%%::*} ]]; then workers=(); fi
 done
-exec .venv/bin/python -m pytest "${workers[@]}" "$@"
+# tests/coverage.sh has its own Python, and pytest run by coverage.
+exec "${TESTS_PYTHON:-.venv/bin/python}" ${COVERAGE_RC:+-m coverage run --rcfile="$COVERAGE_RC"} -m pytest "${workers[@]}" "$@"

@@ -31,8 +31,9 @@ def require(path: Path, columns: Collection[str], needs: Collection[str]) -> Non
     """Raise ColumnError when a table with these `columns` lacks one that it `needs`."""
     missing = [name for name in needs if name not in columns]
     if missing:
-        which = f"column{'s'[: len(missing) - 1]} {' and '.join(missing)}"
-        raise ColumnError(f"{path}: lacks the {which}; it has {', '.join(columns) or 'none'}")
+        kind = "columns" if len(missing) > 1 else "column"
+        there = ", ".join(columns) or "none"
+        raise ColumnError(f"{path}: lacks the {kind} {' and '.join(missing)}; it has {there}")
 
 
 def text_of(value: Any) -> str | None:
