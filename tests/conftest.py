@@ -35,17 +35,30 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
-@pytest.fixture(autouse=True)
-def environment_is_left_as_it_was() -> Iterator[None]:
-    """Take back what a verb that was called in this process set, such as HF_HUB_VERBOSITY.
+def set_back(given: dict[str, str]) -> None:
+    """Take back what was set of the variables that libraries read while they are imported, such as HF_HUB_VERBOSITY.
 
-    With a variable that libraries read while they are imported, each later command would get an interpreter of its own.
+    Verbs that are called in this process set some. With them each later command would get an interpreter of its own.
     """
+    for name in processes.read_at_import(os.environ).keys() - given.keys():
+        del os.environ[name]
+    os.environ.update(given)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def environment_of_a_file() -> Iterator[None]:
+    """What fixtures of a whole run set is taken back when the next file begins, what those of a file set at its end."""
+    set_back(processes.GIVEN)
+    yield
+    set_back(processes.GIVEN)
+
+
+@pytest.fixture(autouse=True)
+def environment_of_a_test() -> Iterator[None]:
+    """What the fixtures of its file set stays; the test's own is taken back."""
     before = processes.read_at_import(os.environ)
     yield
-    for name in processes.read_at_import(os.environ).keys() - before.keys():
-        del os.environ[name]
-    os.environ.update(before)
+    set_back(before)
 
 
 class ChatServer(NamedTuple):

@@ -68,7 +68,8 @@ def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 _PYTHON = sys.executable
 _EXECUTE = subprocess.Popen._execute_child
-_GIVEN = read_at_import(os.environ)
+GIVEN = read_at_import(os.environ)
+"""Those variables as this process was started with."""
 _FORKS = sys.platform == "linux" and not FRESH
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -135,7 +136,7 @@ def _can_fork(options: dict[str, Any]) -> bool:
         return False
     if command[1].startswith("-") and command[1] not in ("-m", "-c", "-u"):
         return False
-    return read_at_import(environment) == _GIVEN
+    return read_at_import(environment) == GIVEN
 
 
 class _Server:
@@ -156,7 +157,7 @@ class _Server:
                 environment = {name: os.environ[name] for name in os.environ.keys() - read_at_import(os.environ).keys()}
                 command = [sys.executable, __file__, str(theirs.fileno())]
                 with theirs:
-                    subprocess.Popen(command, env=environment | _GIVEN, pass_fds=[theirs.fileno()])
+                    subprocess.Popen(command, env=environment | GIVEN, pass_fds=[theirs.fileno()])
                 cls._own = cls(ours)
             return cls._own
 
