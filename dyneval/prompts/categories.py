@@ -99,11 +99,15 @@ def count_objects(units: Units, matcher: Matcher, rows: npt.NDArray[np.int64]) -
     several[rows[heads & matcher.starts(_PLURAL)]] = True
     several |= np.bincount(rows[heads & matcher.ends(_NEW)], minlength=prompts) > 1
     several[rows[matcher.starts(*_SEVERAL)]] = True
-    # The number of different words: the prompt and the entry make one number, so that unique tells them apart.
+    # Two words of a prompt are different where one differs from its first: counting the different ones with unique took
+    # 7 % of the time of labels.
     places = np.flatnonzero(heads)
-    number = np.bincount(np.unique((rows[places] << 32) | units.entries[places]) >> 32, minlength=prompts)
+    first = np.full(prompts, UNKNOWN)
+    first[rows[places[::-1]]] = units.entries[places[::-1]]
+    several[rows[places[units.entries[places] != first[rows[places]]]]] = True
     instead[rows[matcher.starts(*_INSTEAD)]] = True
-    return several | (number > 1), ((number == 1) | ((number == 0) & instead)) & ~several
+    instead[rows[places]] = True
+    return several, instead & ~several
 
 
 _PART_BITS = 14

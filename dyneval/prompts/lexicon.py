@@ -30,6 +30,8 @@ _PART: Tags = frozenset({"part"})
 """Tags of words that are in the lexicon only as parts of phrases."""
 _DIGITS: Tags = frozenset({"number"})
 """The same of digits, in phrases such as "8 k"."""
+_COLORED: Tags = frozenset({"colored"})
+"""The tag of phrases that begin with a colour: a brown bear is brown."""
 
 
 class HashTable(NamedTuple):
@@ -168,7 +170,10 @@ def build(entries: dict[wordlists.Words, Tags], groups: Iterable[wordnet.Group] 
             known.get(word, frozenset[str]()) | entries.get((word,), _DIGITS if word.isdigit() else _PART)
             for word in singles
         ),
-        *(entries[phrase] for phrase in phrases),
+        *(
+            entries[phrase] | (_COLORED if "color" in entries.get(phrase[:1], ()) else frozenset())
+            for phrase in phrases
+        ),
     ]
     tags = tuple(sorted(frozenset[str]().union(*rows)))
     columns = {tag: column for column, tag in enumerate(tags)}

@@ -18,11 +18,13 @@ Tags of verb forms are a class and a form, such as act_ing: forms are base, s, i
     happen  what happens to a thing or sounds from it, and is no act: creak, sprout, ignite; not shine
     hide    one thing keeps another from view: obscure, conceal
     cover   one thing covers another: blanket, envelop
+    enclose one thing is all around another: encircle, encase
     surpass one thing is more than another: outnumber, exceed
 
 Other tags: weak (a noun or an adjective, too, at least as often), noun, nouns (plural), adverb, adjective, shape,
-color, hue (a colour, though that is not what the noun usually means: wine), more (newer), weak_more (a noun or a verb,
-too: cooler), and what a noun usually means: `NOUNS` and `BELOW`.
+form (a noun that is a figure of geometry first, whatever verb it is, too: swirl), color, hue (a colour, though that
+is not what the noun usually means: wine), more (newer), weak_more (a noun or a verb, too: cooler), and what a noun
+usually means: `NOUNS` and `BELOW`.
 """
 
 from __future__ import annotations
@@ -78,6 +80,16 @@ _COVERS = re.compile(
     r"|^protect .* view\b"
 )
 """The same of a verb that has one thing cover another or be around it; "cover with" is said of paint and tiles."""
+_ENCLOSES = re.compile(
+    r"^((enclose|envelop)\b(?! (in a?|with)\b)|enclose in, or as if in, a case|surround\b(?! (so|with))"
+    r"|extend on all sides|form a circle around|flow over or cover|cover completely or\b)"
+)
+"""The same of a verb that has one thing be all around another."""
+_BENDS = re.compile(
+    r"\b(form an? (arch|curve|curl)|an? (crooked|zigzag|spiral)|curl tightly|curve upward|bend inwards?|in curves"
+    r"|(in|make a) loops?)\b"
+)
+"""The same of a verb whose participles tell a shape: curled, zigzagged."""
 COVERINGS = ("protective_covering", "cloth_covering", "headdress", "cloak")
 """Nouns that are verbs, too, cover as verbs: screen, curtain, hood."""
 _OUT = re.compile(r"out(?=[a-z]{3})")
@@ -97,6 +109,11 @@ _SHAPED = re.compile(
 """What the gloss of an adjective says that tells a shape."""
 # Endings of adjectives that WordNet explains in the words of geometry ("having six angles"): hexagonal, spheroid.
 _SHAPES = re.compile(r"(gonal|hedral|oidal|spheroid|angular|lateral|spherical|cylindrical)$")
+FORMS = (
+    "plane_figure", "polyhedron", "coil", "whirl", "spheroid", "cylinder", "cone", "torus", "disk", "curve", "circle",
+    "dome",
+)  # fmt: skip
+"""The roots of the figures of geometry, each in its meanings among the shapes."""
 NOUNS = {5: "animal", 6: "object", 8: "body", 13: "food", 18: "human", 20: "plant", 25: "figure"}
 """Tag of a noun by the lexicographer file (lexnames(5WN)) of its most usual meaning."""
 BELOW = {
@@ -159,12 +176,13 @@ class WordNet:
             # Kind 5 is an adjective that is like another one; index.adj has it as an adjective.
             self.uses[lemma, "nvara"[int(sense[0]) - 1]] += int(uses)
 
-    def kinds(self, pos: str, roots: Iterable[str]) -> frozenset[str]:
+    def kinds(self, pos: str, roots: Iterable[str], file: int | None = None) -> frozenset[str]:
         """Walk down WordNet's hierarchy.
 
         Args:
             pos: Part of speech: n or v.
             roots: Words, of each of which the most usual meaning is taken.
+            file: Take the most usual meaning in this lexicographer file instead.
 
         Returns:
             Offsets of these meanings and of all that are kinds of one of them, however deep.
@@ -174,7 +192,11 @@ class WordNet:
             for symbol, _, other in synset.pointers:
                 if symbol == "@":
                     under[other].append(offset)
-        found, left = set[str](), [self.senses[root, pos][0] for root in roots]
+        meanings = self.meanings[pos]
+        found = set[str]()
+        left = [
+            next(offset for offset in self.senses[root, pos] if file in (None, meanings[offset].file)) for root in roots
+        ]
         while left:
             offset = left.pop()
             if offset not in found:
@@ -214,9 +236,9 @@ def compile_words(folder: Path) -> dict[str, Tags]:
         for offset, synset in net.meanings["a"].items()
         if any(symbol == "&" and other in heads for symbol, _, other in synset.pointers)
     )
-    hues = net.kinds("n", BELOW["color"])
+    hues, figures = net.kinds("n", BELOW["color"]), net.kinds("n", FORMS, _SHAPE)
     forms: dict[str, Callable[[str], Forms]] = {
-        "n": lambda word: _noun_forms(net, word, groups, hues),
+        "n": lambda word: _noun_forms(net, word, groups, hues, figures),
         "v": lambda word: _verb_forms(net, word, kinds),
         "a": lambda word: _adjective_forms(net, word, colours),
         "r": lambda word: iter([(word, ["adverb"])]),
@@ -235,7 +257,9 @@ _GRADED = 8
 """Letters of the longest adjective that gets a comparative of its own: longer ones take "more"."""
 
 
-def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]], hues: frozenset[str]) -> Forms:
+def _noun_forms(
+    net: WordNet, word: str, groups: dict[str, frozenset[str]], hues: frozenset[str], figures: frozenset[str]
+) -> Forms:
     """Forms with what the most usual meaning is, for nouns that are not verbs or adjectives in the first place."""
     tags: list[str] = []
     # Names such as Wolverine, of whoever comes from Michigan, are other words.
@@ -248,6 +272,8 @@ def _noun_forms(net: WordNet, word: str, groups: dict[str, frozenset[str]], hues
             synset = next((other for other in made if other.file == _ARTEFACT), synset)
         names = [tag for tag, group in groups.items() if offset in group] or [NOUNS.get(synset.file, "")]
         tags = [name for name in names[:1] if name]
+    if common and common[0] in figures and net.meanings["n"][common[0]].file == _SHAPE:
+        tags.append("form")
     is_hue = hues.intersection(net.senses[word, "n"]) and "color" not in tags
     yield word, ["noun", *tags, *(["hue"] if is_hue else [])]
     for form in net.irregular.get((word, "n")) or [plural(word)]:
@@ -273,6 +299,8 @@ def _verb_classes(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> 
         for synset in net.usual(word, "v", _SENSES)
     ):
         classes.append("cover")
+    if any(_ENCLOSES.search(synset.definition) and synset.frames_of(word) & _TRANSITIVE for synset in usual):
+        classes.append("enclose")
     if first_offset in kinds["surpass"] or (
         _OUT.match(word) and (word[3:], "v") in net.senses and word not in _NO_COMPARISONS
     ):
@@ -312,6 +340,8 @@ def _verb_forms(net: WordNet, word: str, kinds: dict[str, frozenset[str]]) -> Fo
         # Irregular forms in -ed only double a letter, which some spellings do not: chiselled, chiseled.
         "past": [*pasts, *([past(word)] if all(form.endswith("ed") for form in pasts) else [])],
     }
+    if any(_BENDS.search(synset.definition) for synset in net.usual(word, "v", 2)):
+        yield from ((form, ["shape"]) for kind in ("ing", "past") for form in forms[kind])
     for kind, members in forms.items():
         for form in members if classes else []:
             yield form, [*(f"{name}_{kind}" for name in classes), *(["weak"] if _is_weak(net, word, form) else [])]

@@ -49,6 +49,13 @@ def test_a_phrase_covers_its_words():
     assert [words.names[entry] for entry, hit in zip(units.entries, animals, strict=True) if hit] == ["dog"]
 
 
+def test_a_phrase_that_begins_with_a_colour_keeps_it():
+    words = lexicon.load()
+    units = find_units(tokenise(pl.Series(["a brown bear", "a teddy bear"])), words)
+    kept = [words.names[entry] for entry in units.entries if words.having("colored")[entry]]
+    assert kept == ["brown bear"]
+
+
 @pytest.mark.parametrize(
     ("made", "form"),
     [

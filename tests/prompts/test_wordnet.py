@@ -28,6 +28,10 @@ def test_the_packaged_words_are_those_of_wordnet():
         ("ambushes", {"wn_act_s"}, {"wn_hide_s"}),
         ("enfolds", {"wn_cover_s"}, {"wn_hide_s"}),
         ("curtains", {"wn_cover_s"}, set()),
+        ("encircles", {"wn_enclose_s"}, {"wn_hide_s"}),
+        ("encased", {"wn_enclose_past"}, set()),
+        ("besieged", set(), {"wn_enclose_past"}),
+        ("caged", set(), {"wn_enclose_past"}),
         ("tiles", {"wn_act_s"}, {"wn_cover_s"}),
         ("illuminates", {"wn_effect_s"}, set()),
         ("sprouts", {"wn_happen_s"}, {"wn_act_s"}),
@@ -37,6 +41,12 @@ def test_the_packaged_words_are_those_of_wordnet():
         ("geese", {"wn_nouns", "wn_animal"}, set()),
         ("marmots", {"wn_nouns", "wn_animal"}, {"wn_noun"}),
         ("pyramidal", {"wn_shape"}, set()),
+        ("zigzagged", {"wn_shape"}, set()),
+        ("curled", {"wn_shape"}, set()),
+        ("swung", set(), {"wn_shape"}),
+        ("swirl", {"wn_form", "wn_act_base"}, set()),
+        ("dome", {"wn_form"}, set()),
+        ("rainbow", set(), {"wn_form"}),
         ("puce", {"wn_color"}, set()),
         ("flaxen", {"wn_color"}, set()),
         ("wine", {"wn_hue"}, {"wn_color"}),
@@ -50,9 +60,12 @@ def test_tags_of_a_form(word, has, has_not):
 
 
 def test_every_tag_that_is_told_of_occurs():
-    verbs = ("act", "agent", "rest", "move", "effect", "happen", "hide", "cover", "surpass")
+    verbs = ("act", "agent", "rest", "move", "effect", "happen", "hide", "cover", "enclose", "surpass")
     told = {f"wn_{name}_{form}" for name in verbs for form in ("base", "s", "ing", "past")}
-    told |= {f"wn_{name}" for name in ("weak", "noun", "nouns", "adverb", "adjective", "more", "shape", "color", "hue")}
+    told |= {
+        f"wn_{name}"
+        for name in ("weak", "noun", "nouns", "adverb", "adjective", "more", "shape", "form", "color", "hue")
+    }
     told |= {f"wn_{name}" for name in (*wordnet.NOUNS.values(), *wordnet.BELOW, "weak_more")}
     assert told == frozenset().union(*TAGS.values())
 
