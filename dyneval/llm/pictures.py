@@ -71,10 +71,11 @@ class DataUrls:
 
     Attributes:
         max_pixels: larger images are scaled down.
-        keep: how many of the last data URLs are kept.
+        keep: how many of the last data URLs are kept; each may have megabytes.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
+        """Get ready; `threads` make data URLs at a time, None: one a processor, 8 at most."""
         self.max_pixels = max_pixels
         self.keep = keep
         self._made: OrderedDict[Path, asyncio.Future[bytes]] = OrderedDict()

@@ -228,7 +228,7 @@ class Scorer:
         """Score pairs and yield each pass as it ends, and each result, with the number of its pair (the first is 0).
 
         A batch that does not fit into the memory begins again as two halves, so a pass may come twice; results never
-        do. Whoever closes the iterator ends the batch at work.
+        do. Whoever closes the iterator ends the batch at work. Raises as `score_pairs`.
         """
         for batch in by_length(pairs, lambda: self._batches.size, self._passes.expected_length):
             for event in in_halves(self._score_together, batch, self._batches.failed):
