@@ -107,8 +107,18 @@ def best_of(records: Sequence[ScoreRecord], score: ScoreName = "overall") -> Bes
     first = records[order[0]]
     if len(records) == 1:
         return Best(0, first, (0,), None, f"{first.image} is the only image ({scores[0]:.2f}).")
-    lead = compare(first, records[order[1]], score)
-    return Best(order[0], first, tuple(order), lead, _reason(lead, scores[order[0]], len(records)))
+    lead, top = compare(first, records[order[1]], score), scores[order[0]]
+    if lead.difference == 0:
+        reason = f"{lead.a} is the first of two or more that score the same ({top:.2f})."
+    else:
+        sure = "" if lead.low is None else f" (95 %: {lead.low:.2f} to {lead.high:.2f})"
+        questions = [one.in_words for one in lead.decided if one.effect > 0][:2]
+        through = f", above all through {' and '.join(questions)}" if questions else ""
+        reason = (
+            f"{lead.a} is the best of {len(records)} ({score} {top:.2f}), {lead.difference:.2f} above {lead.b}{sure}"
+            f"{through}."
+        )
+    return Best(order[0], first, tuple(order), lead, reason)
 
 
 def compare(a: ScoreRecord, b: ScoreRecord, score: ScoreName = "overall", resamples: int = RESAMPLES) -> Comparison:
@@ -265,16 +275,3 @@ def _interval(
         drawn.append(difference)
     drawn.sort()
     return drawn[int(_LOW * resamples)], drawn[int(_HIGH * resamples)]
-
-
-def _reason(lead: Comparison, score: float, images: int) -> str:
-    """Say in one sentence why an image is the best."""
-    if lead.difference == 0:
-        return f"{lead.a} is the first of two or more that score the same ({score:.2f})."
-    sure = "" if lead.low is None else f" (95 %: {lead.low:.2f} to {lead.high:.2f})"
-    questions = [one.in_words for one in lead.decided if one.effect > 0][:2]
-    through = f", above all through {' and '.join(questions)}" if questions else ""
-    return (
-        f"{lead.a} is the best of {images} ({lead.score} {score:.2f}), {lead.difference:.2f} above {lead.b}{sure}"
-        f"{through}."
-    )

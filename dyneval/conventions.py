@@ -62,7 +62,11 @@ def conventions_of(samples: Iterable[tuple[str, str]], base: Conventions) -> Con
 
 
 def write_conventions(folder: Path, known: Conventions) -> None:
-    """Write what is known into a checkpoint folder; what is None is left out."""
+    """Write what is known into a checkpoint folder; what is None is left out.
+
+    Raises:
+        OSError: the file cannot be written; one that is there stays as it is.
+    """
     write_json(folder / FILE, {name: value for name, value in known._asdict().items() if value is not None})
 
 

@@ -29,14 +29,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from dyneval.errors import DataFileError, SettingError, UserError, nearest, without_secrets
+from dyneval.errors import SettingError, UserError, nearest, without_secrets
 
 T = TypeVar("T")
 
@@ -98,7 +98,15 @@ class Parser(argparse.ArgumentParser):
         return parsed, rest
 
     def parse_options(self, options: type[T], argv: Sequence[str] | None = None) -> T:
-        """Add the flags of a dataclass, parse a command line and return what it says."""
+        """Add the flags of a dataclass, parse a command line and return what it says.
+
+        Args:
+            options: the dataclass.
+            argv: words of the command line; None: those of this process.
+
+        Returns:
+            An instance of it. A wrong command line ends the program with one line and status 2.
+        """
         add_flags(self, options)
         for part in _parts(options):
             part.add_named(self, argv)
@@ -114,7 +122,15 @@ class Parser(argparse.ArgumentParser):
         return found
 
     def early(self, flag: str, argv: Sequence[str] | None = None) -> str | None:
-        """The value of a flag that others depend on, before those are known; of `--config` too."""
+        """The value of a flag that others depend on, before those are known; of `--config` too.
+
+        Args:
+            flag: as it is written, with its dashes; not abbreviated.
+            argv: as of `parse_options`.
+
+        Returns:
+            Its text; None where neither the command line nor the file names it.
+        """
         found = _value_of(flag, argv) or self.read_config(argv).get(flag[2:])
         return None if found is None else str(found)
 
@@ -123,14 +139,32 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
     def read_config(self, argv: Sequence[str] | None) -> dict[str, Any]:
-        """The values in the file that `--config` names; {} without that flag."""
+        """The values in the file that `--config` names, by flag without the dashes in front; {} without that flag.
+
+        A file that cannot be read, or holds something else than flags, ends the program with one line and status 2.
+        """
         path = _value_of("--config", argv)
         if not (path and self.has_config):
             return {}
+        import tomllib
+
+        file = Path(path)
+        kind = "JSON" if file.suffix.lower() == ".json" else "TOML"
         try:
-            return {name.replace("_", "-"): value for name, value in _table(Path(path)).items()}
-        except (DataFileError, OSError) as error:
+            # Editors on Windows write a byte order mark, which neither reader takes.
+            text = file.read_text("utf-8-sig")
+            values = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+        except OSError as error:
             return self.error(f"--config {error}")
+        except (ValueError, RecursionError) as error:
+            return self.error(f"--config {file}: is not {kind} ({error})")
+        if not isinstance(values, dict):
+            return self.error(f"--config {file}: expected flags with their values")
+        for name, value in values.items():
+            if any(isinstance(one, dict | list) for one in (value if isinstance(value, list) else [value])):
+                expected = "expected a text, a number, true or false, or a list of those"
+                return self.error(f"--config {file}: {name}: {expected}")
+        return {name.replace("_", "-"): value for name, value in values.items()}
 
     # -----------------------------------------------------------------------------------------------------------------
 
@@ -165,7 +199,10 @@ class Parser(argparse.ArgumentParser):
             raise argparse.ArgumentError(action, f"{value!r} is none of {', '.join(known)}{hint}")
 
     def with_config(self, argv: Sequence[str] | None) -> list[str]:
-        """The command line with the values of `--config` behind its own flags."""
+        """The command line with the values of `--config` behind its own flags.
+
+        A name in the file that is no flag ends the program, with the nearest one that is.
+        """
         argv = list(sys.argv[1:] if argv is None else argv)
         values = self.read_config(argv)
         if not values:
@@ -250,25 +287,6 @@ def _value_of(flag: str, argv: Sequence[str] | None) -> str | None:
 def _flag_part(argv: Sequence[str]) -> list[str]:
     """The words before `--`; no word behind it is a flag."""
     return list(argv[: list(argv).index("--")]) if "--" in argv else list(argv)
-
-
-def _table(path: Path) -> dict[str, Any]:
-    """A TOML or JSON file that holds an object. Raises DataFileError, which begins with the path, or OSError."""
-    import tomllib
-
-    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
-    try:
-        # Editors on Windows write a byte order mark, which neither reader takes.
-        text = path.read_text("utf-8-sig")
-        value = json.loads(text) if kind == "JSON" else tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise DataFileError(f"{path}: is not {kind} ({error})") from None
-    if not isinstance(value, dict):
-        raise DataFileError(f"{path}: expected flags with their values")
-    for name, one in value.items():
-        if isinstance(one, dict) or (isinstance(one, list) and any(isinstance(part, dict | list) for part in one)):
-            raise DataFileError(f"{path}: {name}: expected a text, a number, true or false, or a list of those")
-    return value
 
 
 def _plain(value: Any) -> Any:
@@ -365,7 +383,7 @@ class Flag:
             return
         element = _bare(get_args(kind)[0]) if _collection(kind) is tuple else kind
         options = {name: how[name] for name in ("metavar", "choices", "nargs", "const") if name in how}
-        options["type"] = _converter(element, self.meta, how.get("parse"))
+        options["type"] = partial(_converted, base=element, meta=self.meta, parse=how.get("parse"))
         if "split" in how:
             convert = options["type"]
             options["type"] = lambda text: tuple(convert(part) for part in text.split(",") if part)
@@ -434,7 +452,11 @@ def add_flags(parser: argparse.ArgumentParser, options: Any, group: argparse._Ac
 
 
 def given_flags(arguments: Any, options: Any) -> Mapping[str, Any]:
-    """Values of the fields whose flags were given; `options` as `add_flags` takes it."""
+    """Values of the fields whose flags were given; `options` as `add_flags` takes it.
+
+    Raises:
+        SettingError: a part (`FlagGroup`) refuses its flags, or a dataclass in a field its values.
+    """
     found: dict[str, Any] = {}
     for flag in _described(options):
         if flag.is_group:
@@ -490,30 +512,30 @@ def _bare(kind: Any) -> Any:
             return kind
 
 
-def _converter(base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None) -> Callable[[str], Any]:
-    """A function from the text of a flag to a value of type `base`; it refuses a value outside of the bounds."""
+def _converted(text: str, base: Any, meta: msgspec.Meta, parse: Callable[[str], Any] | None) -> Any:
+    """A value of type `base` from the text of a flag.
+
+    Raises:
+        argparse.ArgumentTypeError: there is none, or it is outside of the bounds in `meta`.
+    """
     if get_origin(base) is Literal:
         # The parser checks that the text is one of the choices.
         base = type(get_args(base)[0])
+    if parse is None and base not in (int, float):
+        return base(text)
+    try:
+        value = base(text) if parse is None else parse(text)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    except ValueError:
+        value = math.nan
     bounds = [(getattr(meta, name), *how) for name, how in _BOUNDS.items() if getattr(meta, name) is not None]
-
-    def convert(text: str) -> Any:
-        if parse is None and base not in (int, float):
-            return base(text)
-        try:
-            value = base(text) if parse is None else parse(text)
-        except UserError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        except ValueError:
-            value = math.nan
-        # `nan` is a number to float(), but no value of a flag.
-        if value != value or not all(holds(value, bound) for bound, holds, _ in bounds):
-            said = ", ".join(words.format(bound) for bound, _, words in bounds)
-            number = "a whole number" if base is int else "a number"
-            raise argparse.ArgumentTypeError(f"expected {f'{number} {said}'.strip()}, found {text!r}")
-        return value
-
-    return convert
+    # `nan` is a number to float(), but no value of a flag.
+    if value != value or not all(holds(value, bound) for bound, holds, _ in bounds):
+        said = ", ".join(words.format(bound) for bound, _, words in bounds)
+        number = "a whole number" if base is int else "a number"
+        raise argparse.ArgumentTypeError(f"expected {f'{number} {said}'.strip()}, found {text!r}")
+    return value
 
 
 def _as_text(value: Any) -> str:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from PIL import Image
 
 
-def _always() -> bool:  # not a lambda: pairs travel between processes, and pickle takes no lambda
+def always_wanted() -> bool:
+    """True: somebody waits for the pair until its end. No lambda, since pairs travel between processes pickled."""
     return True
 
 
@@ -43,7 +44,7 @@ class LoadedPair:
     """SHA-256 of the file that the image came from, where there is one."""
     file: Path | bytes | None = None
     """That file, or its bytes, which a client sends as it is."""
-    is_wanted: Callable[[], bool] = field(default=_always, compare=False, repr=False)
+    is_wanted: Callable[[], bool] = field(default=always_wanted, compare=False, repr=False)
     """The scorer asks between passes: it drops a pair that nobody waits for any more."""
 
     @property

@@ -111,7 +111,12 @@ class Encoded:
     """(N, 3) patches in time, height and width, or None without images."""
 
     def model_inputs(self) -> dict[str, torch.Tensor]:
-        """Keyword arguments of `model(...)` and `model.generate(...)` for a batch of this one conversation."""
+        """Keyword arguments of `model(...)` and `model.generate(...)` for a batch of this one conversation.
+
+        Returns:
+            On the CPU: `input_ids`, `attention_mask` (all 1) and `mm_token_type_ids`, (1, T) each; where there are
+            images also `pixel_values` and `image_grid_thw`, as they are here.
+        """
         import torch
 
         inputs = {
@@ -404,7 +409,11 @@ class Processor:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=True))
 
     def visual_tokens(self, width: int, height: int) -> int:
-        """Number of tokens that an image of `width` x `height` pixels takes between its vision marks."""
+        """Number of tokens that an image of `width` x `height` pixels takes between its vision marks.
+
+        Raises:
+            ImageError: one side is over 200 times the other.
+        """
         columns, rows = grid(width, height, self.limits, self.cell)
         return columns * rows
 

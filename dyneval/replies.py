@@ -75,7 +75,15 @@ class ReplyLimits:
                 raise SettingError(f"limit {name} is {value}, expected at least 1")
 
     def capped(self, items: int | None = None, chars: int | None = None) -> Self:
-        """The same limits with every count at most `items` and every text length at most `chars`."""
+        """The same limits with every count at most `items` and every text length at most `chars`.
+
+        Args:
+            items: of a list, at least 1; None leaves the counts as they are.
+            chars: characters of a text, at least 1; None leaves the lengths as they are.
+
+        Raises:
+            SettingError: one of them is below 1.
+        """
         caps = {name: chars if name.endswith("_chars") else items for name in asdict(self)}
         smaller = {
             name: min(filter(None.__ne__, (value, caps[name])), default=None) for name, value in asdict(self).items()
@@ -252,12 +260,20 @@ def write(form: ReplyForm, part: Part, answers: Sequence[Any], holistic: float |
 
 
 def write_questions(questions: Sequence[Any]) -> str:
-    """Text of the reply to T2IA, from objects with `question` and `answer`."""
+    """Text of the reply to T2IA, from objects with `question` and `answer` ("yes" or "no").
+
+    Raises:
+        SchemaError: a text holds half a character (a lone surrogate).
+    """
     return student_json([QuestionItem(one.question, one.answer) for one in questions])
 
 
 def write_scene(scene_graph: Any, questions: Sequence[Any]) -> str:
-    """Text of the reply to IQA, from a scene graph of any shape and objects with `question` and `answer`."""
+    """Text of the reply to IQA, from a scene graph of any shape and objects with `question` and `answer`.
+
+    Raises:
+        SchemaError: a text holds half a character (a lone surrogate).
+    """
     return student_json(SceneReply(scene_graph, [QuestionItem(one.question, one.answer) for one in questions]))
 
 
@@ -266,7 +282,11 @@ def write_scene(scene_graph: Any, questions: Sequence[Any]) -> str:
 
 
 def questions_schema(limits: ReplyLimits) -> Json:
-    """JSON Schema of the reply to T2IA: a list of at least one question."""
+    """JSON Schema of the reply to T2IA: a list of at least one question.
+
+    Args:
+        limits: `questions` and `question_chars` count here.
+    """
     item = _definition(QuestionItem)
     item["properties"]["question"] = _text(limits.question_chars, least=1)
     return _list(item, limits.questions, least=1)

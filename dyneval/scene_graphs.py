@@ -24,27 +24,24 @@ def normalised_graph(raw: Any) -> Json:
         edge, are left out.
     """
     graph = raw if isinstance(raw, dict) else {"nodes": raw}
-    nodes = [_node(node, number) for number, node in enumerate(_items(graph.get("nodes")), 1)]
-    edges = []
+    nodes, edges = [], []
+    for number, node in enumerate(_items(graph.get("nodes")), 1):
+        fields = node if isinstance(node, dict) else {"label": node}
+        label, name = _word(fields.get("label")), _word(fields.get("id"))
+        if not (label or name):
+            continue
+        words = fields.get("attributes")
+        if isinstance(words, dict):
+            words = [f"{key}: {_word(value)}" for key, value in words.items() if _word(value)]
+        words = [word for word in map(_word, _items(words)) if word]
+        # Nodes without an id are numbered by their place, so that no two of them share one.
+        nodes.append({"id": name or f"object_{number}", "label": label or name, "attributes": words})
     for edge in _items(graph.get("edges")):
         if isinstance(edge, dict):
             ends = {name: _word(edge.get(name)) for name in ("source", "target", "relationship")}
             if all(ends.values()):  # an edge without one of its ends says nothing
                 edges.append(ends)
-    return {"nodes": [node for node in nodes if node], "edges": edges}
-
-
-def _node(node: Any, number: int) -> Json | None:
-    fields = node if isinstance(node, dict) else {"label": node}
-    label, name = _word(fields.get("label")), _word(fields.get("id"))
-    if not label and not name:
-        return None
-    attributes = fields.get("attributes")
-    if isinstance(attributes, dict):
-        attributes = [f"{key}: {_word(value)}" for key, value in attributes.items() if _word(value)]
-    words = [_word(attribute) for attribute in _items(attributes)]
-    # Nodes without an id are numbered by their place, so that no two of them share one.
-    return {"id": name or f"object_{number}", "label": label or name, "attributes": [word for word in words if word]}
+    return {"nodes": nodes, "edges": edges}
 
 
 def _items(value: Any) -> list[Any]:

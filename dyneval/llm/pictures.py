@@ -71,31 +71,30 @@ class DataUrls:
 
     Attributes:
         max_pixels: larger images are scaled down.
-        keep: how many of the last data URLs are kept.
+        keep: how many of the last data URLs are kept; each may have megabytes.
     """
 
     def __init__(self, max_pixels: int = MAX_PIXELS, keep: int = 256, threads: int | None = None) -> None:
+        """Get ready; `threads` make data URLs at a time, None: one a processor, 8 at most."""
         self.max_pixels = max_pixels
         self.keep = keep
-        self._made: OrderedDict[Path, asyncio.Task[bytes]] = OrderedDict()
+        self._made: OrderedDict[Path, asyncio.Future[bytes]] = OrderedDict()
         self._pool = ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1), thread_name_prefix="images")
 
     async def get(self, path: Path) -> bytes:
         """Return the data URL of `path` as JSON, for `JsonBody`. Raises ImageError when the image cannot be used."""
-        task = self._made.get(path)
-        if task is None:
-            task = self._made[path] = asyncio.ensure_future(self._make(path))
+        url = self._made.get(path)
+        if url is None:
+            # As a JSON string: putting two megabytes through a JSON encoder takes longer than sending them.
+            url = self._made[path] = asyncio.get_running_loop().run_in_executor(
+                self._pool, lambda: f'"{data_url(path, self.max_pixels)}"'.encode("ascii")
+            )
             while len(self._made) > self.keep:
                 self._made.popitem(last=False)  # whoever waits for it still gets it
         else:
             self._made.move_to_end(path)
-        return await asyncio.shield(task)  # a cancelled request does not take the image from the others
+        return await asyncio.shield(url)  # a cancelled request does not take the image from the others
 
     def close(self) -> None:
         """Stop the threads; images that wait are dropped."""
         self._pool.shutdown(wait=False, cancel_futures=True)
-
-    async def _make(self, path: Path) -> bytes:
-        # As a JSON string: putting two megabytes through a JSON encoder takes longer than sending them.
-        url = await asyncio.get_running_loop().run_in_executor(self._pool, data_url, path, self.max_pixels)
-        return f'"{url}"'.encode("ascii")

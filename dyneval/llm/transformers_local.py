@@ -110,7 +110,7 @@ class TransformersEngine(BatchingEngine):
         """Load `model`, a checkpoint folder or Hugging Face repository of a Qwen3-VL model.
 
         Raises:
-            CheckpointError: there is no such model.
+            CheckpointError: there is no such model, or its tokenizer is not one of Qwen3-VL.
         """
         super().__init__(options.batch_size)
         self.model = model
@@ -248,7 +248,12 @@ class SchemaLogits(LogitsProcessor):
         self.seen = prompt_length
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
-        """Take the newest tokens of `input_ids` (rows, length) and mask `scores` (rows, vocabulary)."""
+        """Take the newest tokens of `input_ids` (rows, length) and mask `scores` (rows, vocabulary).
+
+        Returns:
+            The scores, minus infinity where a token is not allowed; of a row whose JSON is complete only the end token
+            is left.
+        """
         for token_ids, matcher in zip(input_ids[:, self.seen :].tolist(), self.matchers, strict=True):
             if matcher is not None and not matcher.is_stopped():
                 matcher.consume_tokens(token_ids)

@@ -21,7 +21,6 @@ from dyneval.llm.chat import TokenChoice
 from dyneval.processing import Encoded
 from dyneval.scorer.grammar import Constraint, GrammarError, ReplyGrammar
 from dyneval.scorer.ragged_cache import RaggedCache
-from dyneval.scorer.students.base import NoReply, Reply
 
 if TYPE_CHECKING:
     from transformers import Qwen3VLForConditionalGeneration
@@ -71,12 +70,6 @@ class ReplyRow:
             self.constraint.accept(token)
         except GrammarError as error:
             self.failure = str(error)
-
-    def reply(self) -> Reply | NoReply:
-        """Return what became of it, when it has ended."""
-        if self.failure:
-            return NoReply(self.failure)
-        return Reply(self.constraint.text, self.probabilities, self.choices or ())
 
 
 @dataclass(frozen=True, slots=True)

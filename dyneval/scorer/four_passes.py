@@ -92,6 +92,12 @@ class FourPasses(Generic[Prepared, Seen]):
         """Fill in questions with scores, and scene graphs; yields each pass of each pair as it ends.
 
         A pair that fails gets its `failure` and is left behind.
+
+        Args:
+            states: one a pair, as they are made; what the passes find is written into them.
+
+        Raises:
+            RuntimeError: the memory of the device is too small for all of them together.
         """
         mode = self.settings.mode
         for state in states:

@@ -139,7 +139,13 @@ class Constraint:
         return self.tokenizer.decode_str([token])
 
     def forced(self) -> list[int]:
-        """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none."""
+        """Take the tokens that the grammar leaves no choice about, in the tokenizer's own division; may be none.
+
+        Afterwards `verdict` has what the next token may be, where that is a verdict.
+
+        Raises:
+            GrammarError: llguidance gave up on the grammar.
+        """
         tokens = [] if self.matcher.is_stopped() else self.matcher.compute_ff_tokens()
         self.accept(*tokens)
         self.verdict = None

@@ -171,7 +171,7 @@ def _forms(student: AnyStudent) -> dict[ReplyForm, float]:
         begin = f'{{"answers": [{{"question": {student_json(asks[ask])}, "'
         choices = () if isinstance(reply, NoReply) else reply.choices
         found.append(branch(choices, {form: f'{begin}{key}"' for form, key in _KEYS.items()}))
-    return _means(found)
+    return {form: fmean(one[form] for one in found) for form in found[0]}
 
 
 def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
@@ -190,11 +190,7 @@ def _templates(student: AnyStudent) -> dict[TemplateVersion, float]:
             length = max(1, sum(len(choice.text) for choice in choices))
             likelihoods[asks[ask]] = sum(choice.logprob for choice in choices) / length
         found.append(likelihoods)
-    return _means(found)
-
-
-def _means(found: Sequence[Mapping[_Name, float]]) -> dict[_Name, float]:
-    return {name: fmean(one[name] for one in found) for name in found[0]}
+    return {version: fmean(one[version] for one in found) for version in found[0]}
 
 
 def _drawing(draw: str, colour: str) -> Image.Image:

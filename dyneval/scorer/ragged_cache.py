@@ -37,7 +37,10 @@ class RaggedCache(Cache):
         """Slots that the present forward pass looks at."""
 
     def select(self, rows: Sequence[int]) -> Self:
-        """Copy some rows, in that order; a row may come more than once or not at all."""
+        """Copy some rows, in that order; a row may come more than once or not at all.
+
+        Only as many slots are copied as the longest of them fills.
+        """
         taken = type(self)(len(rows))
         index = torch.tensor(rows, dtype=torch.long)
         taken.lengths = self.lengths[index]
@@ -80,6 +83,9 @@ class RaggedCache(Cache):
             args: not used.
             kwargs: not used.
 
+        Returns:
+            Keys and values, (rows, heads, slots, head width) each, with as many slots as the mask of `begin`.
+
         Raises:
             RuntimeError: `begin` was not called.
         """
@@ -87,8 +93,13 @@ class RaggedCache(Cache):
             raise RuntimeError("RaggedCache.begin must come before the forward pass")
         if layer_idx == len(self._layers):
             self._layers.append((key_states[:, :, :0], value_states[:, :, :0]))
-        keys, values = (self._grown(part) for part in self._layers[layer_idx])
-        self._layers[layer_idx] = keys, values
+        keys, values = self._layers[layer_idx]
+        missing = self._seen - keys.shape[2]
+        if missing > 0:
+            # Zeros, not uninitialised memory: a hidden NaN would still turn the attention's weighted sum into NaN.
+            more = (0, 0, 0, -(-missing // _BLOCK) * _BLOCK)
+            keys, values = torch.nn.functional.pad(keys, more), torch.nn.functional.pad(values, more)
+            self._layers[layer_idx] = keys, values
         index = self._slots[:, None, :, None].expand_as(key_states)
         keys.scatter_(2, index, key_states)
         values.scatter_(2, index, value_states)
@@ -97,11 +108,3 @@ class RaggedCache(Cache):
     def get_seq_length(self, layer_idx: int = 0) -> int:
         """Return the tokens in the longest row; transformers asks for it."""
         return int(self.lengths.max())
-
-    def _grown(self, part: torch.Tensor) -> torch.Tensor:
-        """Return keys or values with slots for all that the present forward pass looks at."""
-        missing = self._seen - part.shape[2]
-        if missing <= 0:
-            return part
-        # Zeros, not uninitialised memory: a hidden NaN would still turn the attention's weighted sum into NaN.
-        return torch.nn.functional.pad(part, (0, 0, 0, -(-missing // _BLOCK) * _BLOCK))

@@ -11,7 +11,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice
@@ -149,16 +149,13 @@ def check_output(output: Path, inputs: Iterable[Path]) -> None:
     if output.exists():
         refuse_foreign(output, ScoreRecord.KEY)
         begun = list(islice(whole_lines(output), _LOOKED_AT))
-        if begun and not any(map(_is_record, begun)):
-            raise DataFileError(f"{output}: holds no scores; it is left as it is, name another --output")
-
-
-def _is_record(line: bytes) -> bool:
-    try:
-        ScoreRecord.decode(line, "")
-    except SchemaError:
-        return False
-    return True
+        for line in begun:
+            with suppress(SchemaError):
+                ScoreRecord.decode(line)
+                break
+        else:
+            if begun:
+                raise DataFileError(f"{output}: holds no scores; it is left as it is, name another --output")
 
 
 def _summary_beside(output: Path) -> Path:
@@ -288,7 +285,7 @@ def _score(
     started = time.perf_counter()
     with JsonlStore(output, ScoreRecord, latest_only=True) as store:
         for row in bad:
-            _reject(row, store)
+            _keep(store, row)
         tasks = _tasks(executor, wanted, partial(_key, store))
         with (
             progress.bar("scoring", len(wanted), "pair") as bar,
@@ -394,7 +391,7 @@ def _read(one: PairRef, root: Path | None, scorer: Scorer, known: str | None) ->
 
 
 def _keep(store: JsonlStore[ScoreRecord], outcome: Outcome) -> None:
-    """Write what became of a pair."""
+    """Write what became of a pair, or of a row of the table that is none."""
     if isinstance(outcome, ScoreRecord):
         store.append(outcome)
     elif outcome is not None:
@@ -402,9 +399,5 @@ def _keep(store: JsonlStore[ScoreRecord], outcome: Outcome) -> None:
         # died, nothing is known about that, and the record stays.
         if outcome.kind == "failed":
             store.retire(outcome.key)
-        _reject(outcome, store)
-
-
-def _reject(reject: Reject, store: JsonlStore[ScoreRecord]) -> None:
-    store.reject(reject)
-    logger.warning("%s: %s", reject.key, reject.reason)
+        store.reject(outcome)
+        logger.warning("%s: %s", outcome.key, outcome.reason)

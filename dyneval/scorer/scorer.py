@@ -202,6 +202,13 @@ class Scorer:
         """Score pairs as they come, a batch at a time; yields one result a pair, in order.
 
         Pairs are read some batches ahead and put together by length, so results come in groups.
+
+        Args:
+            pairs: any number. Those that are read ahead are held with their images: 8 batches at most, and no more
+                once they have 2**28 pixels together.
+
+        Raises:
+            EngineStopped, UnfitServer, Unreachable: an engine of its own cannot go on; no pair is at fault.
         """
         done: dict[int, ScoreRecord | Failure] = {}
         wanted = 0
@@ -221,7 +228,7 @@ class Scorer:
         """Score pairs and yield each pass as it ends, and each result, with the number of its pair (the first is 0).
 
         A batch that does not fit into the memory begins again as two halves, so a pass may come twice; results never
-        do. Whoever closes the iterator ends the batch at work.
+        do. Whoever closes the iterator ends the batch at work. Raises as `score_pairs`.
         """
         for batch in by_length(pairs, lambda: self._batches.size, self._passes.expected_length):
             for event in in_halves(self._score_together, batch, self._batches.failed):
@@ -321,6 +328,9 @@ def by_length(
         pairs: any number; a window of them is held at a time.
         size: returns how many pairs the next batch may have; it may change from batch to batch.
         length: returns the expected tokens of a pair.
+
+    Yields:
+        Batches of at least one pair, each pair with its place among `pairs`, from 0.
     """
     numbered = enumerate(pairs)
     while True:

@@ -148,20 +148,20 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
         self._opened.pop(self, None)
-        _cancel(self._headers_late)
-        self._headers_late = None
-        _cancel(self._reader_late)
-        self._reader_late = None
+        for timer in (self._headers_late, self._reader_late):
+            if timer is not None:
+                timer.cancel()
+        self._headers_late = self._reader_late = None
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; from the first one of a request on, its headers have to be there in time."""
         super().data_received(data)
-        if not self.is_idle:
-            _cancel(self._headers_late)
-            self._headers_late = None
-        elif self._headers_late is None:
+        if self._headers_late is None and self.is_idle:
             self._headers_late = self.loop.call_later(HEADER_SECONDS, self._end_if_idle)
+        elif self._headers_late is not None and not self.is_idle:
+            self._headers_late.cancel()
+            self._headers_late = None
         # The headers of a request are whole: this is the youngest connection again. A dict keeps the order of
         # insertion.
         if self._begun is not self.cycle and self in self._opened:
@@ -189,8 +189,9 @@ class Connection(H11Protocol):
 
     def resume_writing(self) -> None:
         """Go on: the reader has taken what was held."""
-        _cancel(self._reader_late)
-        self._reader_late = None
+        if self._reader_late is not None:
+            self._reader_late.cancel()
+            self._reader_late = None
         super().resume_writing()
 
     def end(self) -> None:
@@ -202,11 +203,6 @@ class Connection(H11Protocol):
         self._headers_late = None
         if self.is_idle:
             self.end()
-
-
-def _cancel(timer: asyncio.TimerHandle | None) -> None:
-    if timer is not None:
-        timer.cancel()
 
 
 def protocol() -> Callable[..., Connection]:

@@ -46,8 +46,6 @@ _MEMORY, _MEMORY_A_PIXEL = 1 << 28, 40
 """Bytes beyond what the process has from its start, and bytes more for each pixel that an image may have."""
 _COUNT = max(2, min(4, os.cpu_count() or 1))
 """Decoders at a time."""
-# Two decoders in a row do not end so by chance: the file did it. Other ends, such as SIGKILL where the machine is out
-# of memory, say nothing of the file.
 _CRASHES = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGFPE, signal.SIGILL})
 """Signals by which a library with a fault ends."""
 _DATA_URL = re.compile(rb"\s*data:[^,]{0,200};base64,")
@@ -59,14 +57,6 @@ _START = "import sys; sys.path.append(sys.argv[1]); from dyneval.serve.decoding 
 
 class DecoderError(Exception):
     """No decoder could look at an image. This machine is at fault, not the image, so the client may come back."""
-
-
-class _DecoderEnded(Exception):
-    """A decoder ended in the middle of its task; the message says how."""
-
-
-class _DecoderCrashed(_DecoderEnded):
-    """It ended by one of `_CRASHES`."""
 
 
 class Decoders:
@@ -134,46 +124,37 @@ class Decoders:
             decoder.end()
 
     def _answer(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Have a task done. A decoder that ended at it, or was dead before, is replaced, and asked once more."""
-        try:
-            try:
-                return self._asked(task, content, name)
-            except _DecoderEnded:
-                return self._asked(task, content, name)
-        except _DecoderCrashed as error:
-            raise ImageError(f"{name}: {error}") from None
-        except _DecoderEnded as error:
-            reason: Exception = error
-        except OSError as error:
-            reason = error
-        logger.error("an image could not be decoded: %s", reason)
-        raise DecoderError("no image can be decoded now") from reason
+        """Have a task done by this thread's decoder. Raises as `decode`.
 
-    def _asked(self, task: dict[str, Any], content: bytes, name: str) -> tuple[dict[str, Any], bytes]:
-        """Have a task done by this thread's decoder.
-
-        Raises:
-            ImageError: the image is at fault.
-            _DecoderEnded: the decoder ended; this thread has none any more.
-            TimeoutError: the decoder said nothing for `_WAIT` s, and was ended.
-            OSError: no process can be started.
+        One that ended at the task, or was dead before, is replaced, and asked once more.
         """
-        decoder: _Decoder | None = getattr(self._own, "decoder", None)
-        if decoder is None:
-            decoder = self._own.decoder = _Decoder(*self._limits)
-            self._all.add(decoder)
-        try:
-            return decoder.answer(task, content, name)
-        except (EOFError, OSError) as error:
-            self._own.decoder = None
-            self._all.remove(decoder)
-            status = decoder.end()
-            if status == -signal.SIGPROF:
-                raise ImageError(f"{name}: not decoded within {self._limits[1]:g} s of computing") from None
-            if isinstance(error, BlockingIOError):
-                raise TimeoutError(f"a decoder was silent for {_WAIT} s") from None
-            kind = _DecoderCrashed if -status in _CRASHES else _DecoderEnded
-            raise kind(f"the decoder ended with status {status}") from None
+        for _ in range(2):
+            decoder: _Decoder | None = getattr(self._own, "decoder", None)
+            try:
+                if decoder is None:
+                    decoder = self._own.decoder = _Decoder(*self._limits)
+                    self._all.add(decoder)
+                return decoder.answer(task, content, name)
+            except (EOFError, OSError) as error:
+                if decoder is None:  # no process can be started
+                    trouble = str(error)
+                    break
+                self._own.decoder = None
+                self._all.remove(decoder)
+                status = decoder.end()
+                if status == -signal.SIGPROF:
+                    raise ImageError(f"{name}: not decoded within {self._limits[1]:g} s of computing") from None
+                if isinstance(error, BlockingIOError):
+                    trouble = f"a decoder was silent for {_WAIT} s"
+                    break
+                trouble = f"the decoder ended with status {status}"
+        else:
+            # Two decoders in a row do not crash by chance: the file did it. Other ends, such as SIGKILL where the
+            # machine is out of memory, say nothing of the file.
+            if -status in _CRASHES:
+                raise ImageError(f"{name}: {trouble}")
+        logger.error("an image could not be decoded: %s", trouble)
+        raise DecoderError("no image can be decoded now")
 
 
 class _Decoder:

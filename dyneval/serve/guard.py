@@ -163,10 +163,13 @@ class Guard:
             Refusal: 403.
         """
         host, origin = headers.get("host", ""), headers.get("origin")
-        if host and not _is_known(_host_of(f"//{host}"), self._names):
-            raise Refusal(
-                403, "host", "this server does not go by that name; start it with --allow-host NAME if it should"
-            )
+        name = _host_of(f"//{host}")
+        if host and (name is None or self._names.isdisjoint((name, "*"))):
+            try:  # an IP address is known, too: rebinding needs a name, and an address cannot be rebound
+                ipaddress.ip_address(name or "")
+            except ValueError:
+                what = "this server does not go by that name; start it with --allow-host NAME if it should"
+                raise Refusal(403, "host", what) from None
         if origin is None or (host and origin.lower().partition("://")[2] == host.lower()):
             return
         if _host_of(origin) not in self._allowed and "*" not in self._allowed:
@@ -180,14 +183,3 @@ def _host_of(address: str) -> str | None:
     except ValueError:
         return None
     return None if "@" in parts.netloc else parts.hostname
-
-
-def _is_known(name: str | None, names: Collection[str]) -> bool:
-    """Tell whether a name is known, or an IP address: DNS rebinding needs a name, and an address cannot be rebound."""
-    if name is None or name in names or "*" in names:
-        return name is not None
-    try:
-        ipaddress.ip_address(name)
-    except ValueError:
-        return False
-    return True

@@ -13,13 +13,11 @@ import logging
 import traceback
 from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from dyneval.errors import CheckpointError, UserError
-from dyneval.loaded_pairs import LoadedPair, PassEnded
+from dyneval.loaded_pairs import LoadedPair, PassEnded, always_wanted
 from dyneval.serve.batcher import Event, JudgeGone, JudgeLost, ScoreStream
 from dyneval.tokens import prompt_line
 
@@ -109,29 +107,6 @@ def _about(scorer: Scorer) -> dict[str, Any]:
 
 
 @dataclass(frozen=True, slots=True)
-class _SentPair:
-    """A pair on its way to a process, as plain values: pairs of the queue hold a function, which cannot be pickled."""
-
-    pair_id: str
-    prompt: str
-    image_name: str
-    file_hash: str | None
-    size: tuple[int, int]
-    pixels: bytes
-
-    def pair(self, is_wanted: Callable[[], bool]) -> LoadedPair:
-        """Make the pair anew, of which `is_wanted` says whether someone still waits for it."""
-        return LoadedPair(
-            pair_id=self.pair_id,
-            prompt=self.prompt,
-            image=Image.frombytes("RGB", self.size, self.pixels),
-            image_name=self.image_name,
-            file_hash=self.file_hash,
-            is_wanted=is_wanted,
-        )
-
-
-@dataclass(frozen=True, slots=True)
 class _BatchMessage:
     """What a process says of a batch: one event after the other, then that it is over."""
 
@@ -208,13 +183,8 @@ class _StudentProcess:
         # Looked up once: another thread may forget one meanwhile.
         known = {prompt: asked for prompt in prompts if (asked := self._remembered.get(prompt))}
         try:
-            sent = [
-                _SentPair(
-                    pair.pair_id, pair.prompt, pair.image_name, pair.file_hash, pair.image.size, pair.image.tobytes()
-                )
-                for pair in pairs
-            ]
-            self._pipe.send((sent, known))
+            # Pairs of the queue ask their future whether they are wanted, which cannot be pickled.
+            self._pipe.send(([replace(pair, is_wanted=always_wanted) for pair in pairs], known))
             try:
                 yield from self._events(pairs)
             except GeneratorExit:
@@ -279,7 +249,9 @@ def _serve(pipe: Connection, load: Callable[[str], Scorer], device: str, unwante
             for prompt, asked in known.items():
                 scorer.asked_questions[prompt] = asked
             # `number=number`: each of these functions keeps its own number, and not the last one of the loop.
-            pairs = [one.pair(lambda number=number: not unwanted[number]) for number, one in enumerate(sent)]
+            pairs = [
+                replace(one, is_wanted=lambda number=number: not unwanted[number]) for number, one in enumerate(sent)
+            ]
             pipe.send(_judged(scorer, pairs, pipe))
 
 

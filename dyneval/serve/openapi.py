@@ -73,16 +73,30 @@ def describe(app: FastAPI, settings: ServerSettings) -> Json:
         "multipart/form-data": {"schema": _MULTIPART},
     }
     many = {"application/json": {"schema": _ref("BatchRequest")}}
-    _describe_scoring(paths["/v1/score"]["post"], one, "application/json", _ref("ScoreRecord"))
-    _describe_scoring(paths["/v1/score/stream"]["post"], one, "text/event-stream", {"type": "string"})
-    _describe_scoring(paths["/v1/score/batch"]["post"], many, "application/json", _ref("BatchResult"))
-    _describe_answers(paths["/v1/model"]["get"], "application/json", {"type": "object"}, (401,))
-    _describe_answers(paths["/healthz"]["get"], "application/json", {"type": "object"})
-    _describe_answers(paths["/readyz"]["get"], "application/json", {"type": "object"})
-    paths["/readyz"]["get"]["responses"]["503"] = _refusal(
-        "the student is warming up, or broken, or the server is ending"
-    )
-    _describe_answers(paths["/metrics"]["get"], "text/plain", {"type": "string"}, (401,))
+    text, fields = {"type": "string"}, {"type": "object"}
+    stranger = {401: _REFUSALS[401]}
+    not_ready = {503: "the student is warming up, or broken, or the server is ending"}
+    # By path: media type and schema of the answer with status 200, then the meanings of all others.
+    answers: dict[str, tuple[str, Json, dict[int, str]]] = {
+        "/v1/score": ("application/json", _ref("ScoreRecord"), _REFUSALS),
+        "/v1/score/stream": ("text/event-stream", text, _REFUSALS),
+        "/v1/score/batch": ("application/json", _ref("BatchResult"), _REFUSALS),
+        "/v1/model": ("application/json", fields, stranger),
+        "/healthz": ("application/json", fields, {}),
+        "/readyz": ("application/json", fields, not_ready),
+        "/metrics": ("text/plain", text, stranger),
+    }
+    for path, (kind, schema, refusals) in answers.items():
+        (operation,) = paths[path].values()
+        operation["responses"] = {"200": {"description": "done", "content": {kind: {"schema": schema}}}}
+        for status, meaning in refusals.items():
+            refusal = {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
+            operation["responses"][str(status)] = refusal
+    for path, bodies in (("/v1/score", one), ("/v1/score/stream", one), ("/v1/score/batch", many)):
+        operation = paths[path]["post"]
+        operation["requestBody"] = {"required": True, "content": bodies}
+        for status in (429, 503):
+            operation["responses"][str(status)]["headers"] = _RETRY_AFTER
     if settings.token is not None:
         components["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
         for path in ("/v1/score", "/v1/score/stream", "/v1/score/batch", "/v1/model", "/metrics"):
@@ -108,22 +122,6 @@ def _schemas(settings: ServerSettings) -> Json:
     definitions = record.pop("$defs")
     record.pop("$schema")
     return {**requests, "BatchResult": batch, "Error": _ERROR, "ScoreRecord": record, **definitions}
-
-
-def _describe_scoring(operation: Json, bodies: Json, kind: str, schema: Json) -> None:
-    operation["requestBody"] = {"required": True, "content": bodies}
-    _describe_answers(operation, kind, schema, tuple(_REFUSALS))
-    for status in ("429", "503"):
-        operation["responses"][status]["headers"] = _RETRY_AFTER
-
-
-def _describe_answers(operation: Json, kind: str, schema: Json, refusals: tuple[int, ...] = ()) -> None:
-    answer = {"description": "done", "content": {kind: {"schema": schema}}}
-    operation["responses"] = {"200": answer} | {str(status): _refusal(_REFUSALS[status]) for status in refusals}
-
-
-def _refusal(meaning: str) -> Json:
-    return {"description": meaning, "content": {"application/json": {"schema": _ref("Error")}}}
 
 
 def _ref(name: str) -> Json:

@@ -135,10 +135,11 @@ class _Machine:
         if name == "MARK":
             self.marks.append(len(self.stack))
         elif name == "TUPLE":
-            self.stack.append(tuple(self._pop_to_mark()))
+            self.stack.append(tuple(self._pop(len(self.stack) - self.marks.pop())))
         elif name in _FILLING:
             kind, count = _FILLING[name]
-            values = self._pop(count) if count else self._pop_to_mark()
+            # The mark goes before `_pop`, which takes nothing from below the mark that is then the last.
+            values = self._pop(count or len(self.stack) - self.marks.pop())
             target, found = self.stack[-1], type(self.stack[-1])
             if found is not kind:
                 raise PickleError(f"broken (a {found.__name__} in place of a {kind.__name__})")
@@ -151,10 +152,6 @@ class _Machine:
                 if type(key) is not str:
                     raise PickleError(f"a key that is a {type(key).__name__}, expected texts")
                 target[key] = value
-
-    def _pop_to_mark(self) -> list[Any]:
-        mark = self.marks.pop()
-        return self._pop(len(self.stack) - mark)
 
     def _pop(self, count: int) -> list[Any]:
         """Take values from the stack, and none from below the last mark: those belong to another list."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -77,20 +79,24 @@ class RatingRoutes:
 
     async def _picture(self, key: str) -> Response:
         with _refusals_of_pairs():
-            return _Picture(self._png(self._ratings.file_name(key)), self._places, self._timeout)
-
-    async def _png(self, name: str) -> bytes:
-        """Make the picture of a file."""
-        make, loop = self.decoders.picture, asyncio.get_running_loop()
-        with _refusals_of_pairs():
-            return await loop.run_in_executor(self.decoders.threads, make, name, self._ratings.root, _SIDE)
+            make = partial(self.decoders.picture, self._ratings.file_name(key), self._ratings.root, _SIDE)
+        return _Picture(make, self.decoders.threads, self._places, self._timeout)
 
     async def _save(self, request: Request) -> Response:
         until = asyncio.get_running_loop().time() + self._timeout
         body = await arrived(request.body(), until, self._timeout)
         if len(body) > _LARGEST_BODY:
             raise too_large("the rating", _LARGEST_BODY)
-        rater, key, rating = _read_rating(body)
+        try:
+            said: Any = json.loads(body)
+            rater, key = checked_name(said["rater"]), said["pair"]
+            rating = PairRating(said.get("alignment"), said.get("quality"))
+        except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+            raise unprocessable(f"expected rater, pair, alignment and quality ({error})") from None
+        # By type, since True is an int for Python.
+        wrong = any(part is not None and (type(part) is not int or not 1 <= part <= 5) for part in rating)
+        if wrong or not isinstance(key, str):
+            raise unprocessable("alignment and quality: expected whole numbers from 1 to 5")
         with _refusals_of_pairs():
             try:
                 await asyncio.to_thread(self._ratings.save, rater, key, rating)
@@ -109,15 +115,16 @@ class _Picture(Response):
 
     media_type = "image/png"
 
-    def __init__(self, making: Coroutine[Any, Any, bytes], places: asyncio.Semaphore, timeout: float) -> None:
+    def __init__(self, make: Callable[[], bytes], threads: Executor, places: asyncio.Semaphore, timeout: float) -> None:
         super().__init__(headers={"Cache-Control": "private, max-age=3600"})
-        self._making, self._places, self._timeout = making, places, timeout
+        self._make, self._threads, self._places, self._timeout = make, threads, places, timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         has_begun = False
         try:
             async with asyncio.timeout(self._timeout), self._places:
-                content = await self._making
+                with _refusals_of_pairs():
+                    content = await asyncio.get_running_loop().run_in_executor(self._threads, self._make)
                 has_begun = True
                 self.headers["Content-Length"] = str(len(content))
                 await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
@@ -128,8 +135,6 @@ class _Picture(Response):
         except TimeoutError:
             if not has_begun:
                 raise late(self._timeout) from None
-        finally:
-            self._making.close()
 
 
 @contextmanager
@@ -151,18 +156,3 @@ def _rater(request: Request) -> str:
         return checked_name(request.query_params.get("rater"))
     except ValueError as error:
         raise unprocessable(f"rater: {error}") from None
-
-
-def _read_rating(body: bytes) -> tuple[str, str, PairRating]:
-    """Read who rates which pair how. Raises Refusal (422)."""
-    try:
-        said: Any = json.loads(body)
-        rater, key = checked_name(said["rater"]), said["pair"]
-        rating = PairRating(said.get("alignment"), said.get("quality"))
-    except (ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise unprocessable(f"expected rater, pair, alignment and quality ({error})") from None
-    # By type, since True is an int for Python.
-    wrong = any(part is not None and (type(part) is not int or not 1 <= part <= 5) for part in rating)
-    if wrong or not isinstance(key, str):
-        raise unprocessable("alignment and quality: expected whole numbers from 1 to 5")
-    return rater, key, rating

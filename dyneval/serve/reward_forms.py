@@ -120,18 +120,15 @@ def read_compute(body: bytes, part: str | None) -> RewardRequest:
             number = next((n for n, result in enumerate(results, 1) if result is refusal), 0)
             return _json({"error": f"pair {number}: {refusal.message}" if number else refusal.message})
 
-    def refused(refusal: Refusal) -> bytes:
-        return _json({"error": refusal.message})
-
     try:
         check_count(images, found.prompt)
         if found.video or found.condition_images or found.condition_videos:
             raise unprocessable("an image is judged against its prompt; videos and images to be edited are not")
     except Refusal as refusal:
-        told = refused(refusal)
-        return RewardRequest([], lambda _: told, refused)
+        told = _json({"error": refusal.message})
+        return RewardRequest([], lambda _: told, lambda _: told)
     uploads = [Upload(image, prompt, None) for image, prompt in zip(images, found.prompt, strict=True)]
-    return RewardRequest(uploads, answer, refused)
+    return RewardRequest(uploads, answer, lambda refusal: _json({"error": refusal.message}))
 
 
 # ---------------------------------------------------------------------------------------------------------------------

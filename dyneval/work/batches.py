@@ -136,7 +136,12 @@ class BatchSize:
 
 
 def batch_size(wanted: BatchLimit, device: torch.device | None) -> BatchSize:
-    """The batch size for a device; None is an engine that makes its own batches."""
+    """The batch size for a device.
+
+    Args:
+        wanted: items, at least 1, or "auto": 64 for an engine with batches of its own, 8 on a CPU, on a GPU what fits.
+        device: where batches are computed; None: the engine makes its own batches.
+    """
     if device is None:
         return BatchSize(_SERVED_SIZE if wanted == "auto" else wanted, None)
     if device.type != "cuda":

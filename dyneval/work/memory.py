@@ -14,7 +14,11 @@ if TYPE_CHECKING:
 
 
 def free_memory(device: torch.device) -> int:
-    """Free bytes of a GPU, or of this machine within the limit of its container."""
+    """Free bytes of a GPU, or of this machine within the limit of its container.
+
+    Raises:
+        OSError: of a device other than a GPU, on a system without /proc.
+    """
     if device.type == "cuda":
         import torch
 

@@ -6,11 +6,9 @@ Slurm ends with SIGTERM would die at once, in the middle of a file.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
-from multiprocessing.pool import Pool
 from typing import NoReturn
 
 # Seconds between two looks at the parent.
@@ -29,11 +27,6 @@ def end_with_parent(parent: int) -> None:
         os._exit(1)  # from a thread, sys.exit would end only the thread
 
     threading.Thread(target=watch, daemon=True, name="end-with-parent").start()
-
-
-def forked_pool(workers: int) -> Pool:
-    """A pool of forked processes, which share the memory of this one and end with it."""
-    return multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),))
 
 
 def interrupt_on_sigterm() -> None:

@@ -110,4 +110,7 @@ class TransformersStudent:
             rows[ReplyRow(ids[read:], constraint, prefix_row, choices=choices)] = ask
         prefix = asks[0].image.prefix if asks and asks[0].image else None
         for row in self._decoder.decode(list(rows), max_new_tokens, prefix):
-            yield rows[row], row.reply()
+            if row.failure:
+                yield rows[row], NoReply(row.failure)
+            else:
+                yield rows[row], Reply(row.constraint.text, row.probabilities, row.choices or ())

@@ -69,7 +69,8 @@ class OpenAIStudent(ServedStudent[str]):
     def read(self, images: Sequence[Image.Image]) -> list[str]:
         """Return the images as data URLs: lossless, made once for all three passes that see them."""
         with ThreadPoolExecutor() as pool:
-            return list(pool.map(_data_url, images))
+            files = pool.map(png_bytes, images)
+            return [f"data:image/png;base64,{base64.b64encode(file).decode('ascii')}" for file in files]
 
     def is_exact(self, turn: str, images: int) -> bool:
         """Tell whether a server reads a human turn as the token ids of training.
@@ -141,7 +142,3 @@ def _text(turn: str, images: int) -> str:
     """Return the text of a turn as a message has it: without the marks of images, which are parts of their own."""
     human = tokens.split_human_turn(turn, images)
     return (human.task_token or "") + human.text
-
-
-def _data_url(image: Image.Image) -> str:
-    return f"data:image/png;base64,{base64.b64encode(png_bytes(image)).decode('ascii')}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dyneval.llm.chat import ChatError, ChatReply, TokenChoice
@@ -38,9 +37,10 @@ class VllmStudent(ServedStudent["Image.Image"]):
         """
         super().__init__(checkpoint.processor())
         self.dtype = checkpoint.dtype or "auto"
-        # In a list that the closing function shares: it must let the engine go, and not hold this student.
-        self._engines = [start_engine(checkpoint.folder(), options, dtype=self.dtype)]
-        self.close_with(partial(_shut_down, self._engines))
+        # In a list that the closing function shares, which must not hold this student. It lets the engine go, since one
+        # that is left until Python ends stumbles over modules that are gone.
+        engines = self._engines = [start_engine(checkpoint.folder(), options, dtype=self.dtype)]
+        self.close_with(lambda: engines.pop().shutdown())
         self.revision = checkpoint.revision()
         self._numbers = itertools.count()  # vLLM tells requests apart by a name that each must have
 
@@ -60,11 +60,6 @@ class VllmStudent(ServedStudent["Image.Image"]):
         )
         output = await last_output(self._engines[0], prompt(self.processor, ask), sampling, str(next(self._numbers)))
         return with_choices(reply_of(output), output.outputs[0].logprobs)
-
-
-def _shut_down(engines: list[Any]) -> None:
-    """Stop the engine and let it go: one that is left until Python ends stumbles over modules that are gone."""
-    engines.pop().shutdown()
 
 
 def prompt(processor: Processor, ask: Ask[Image.Image]) -> dict[str, Any]:

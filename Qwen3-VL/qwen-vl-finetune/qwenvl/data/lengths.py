@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import multiprocessing
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ import numpy as np
 from dyneval.errors import ImageError
 from dyneval.files.atomic import atomic_write
 from dyneval.files.images import check_size, resolve_below, stored_size
-from dyneval.work.processes import forked_pool
+from dyneval.work.processes import end_with_parent
 from qwenvl.data import DatasetSource
 from qwenvl.data.annotation_file import AnnotationFile
 from qwenvl.data.conversation import Conversation, judge
@@ -116,7 +117,7 @@ def in_processes(
         yield from map(one, indices)
         return
     # Forked, so that the processes share the map of the annotation file and the tokenizer.
-    with forked_pool(workers) as pool:
+    with multiprocessing.get_context("fork").Pool(workers, end_with_parent, (os.getpid(),)) as pool:
         # Eight chunks of the smallest input, so that several processes have something to do.
         yield from pool.imap(one, indices, chunksize=min(256, max(1, serial // 8)))
 
