@@ -43,7 +43,13 @@ _MAX_ARRAY = 1 << 31
 def rows(
     path: Path, columns: Collection[str] | None = None, needs: Collection[str] = (), key: str | None = None
 ) -> Iterator[Row]:
-    """Yield the rows of a table, as `each_row`; the first bad one raises DataFileError, naming its line."""
+    """Yield the rows of a table, for readers that need all of them.
+
+    For the arguments see `each_row`. Rows before a bad one have been yielded when it raises.
+
+    Raises:
+        DataFileError: as `each_row`, and at the first row that cannot be read; the message names its line.
+    """
     for row in each_row(path, columns, needs, key):
         if isinstance(row, BadRow):
             raise DataFileError(f"{path}:{row.line}: {row.reason}")
