@@ -114,6 +114,11 @@ def choose_executor(
 def draw(task: DeviceTask, requests: Sequence[ImageRequest], executor: Executor) -> Generator[Result, None, None]:
     """Yield a result for each request, in any order.
 
+    Args:
+        task: the model, and all that is asked of it.
+        requests: images that are missing.
+        executor: who draws, see `choose_executor`. A request that it lost becomes a NoImage, which a rerun tries again.
+
     Raises:
         GenerationError: the model cannot be loaded.
         ClusterError: no worker is left that can go on, or Ray failed.
