@@ -244,14 +244,12 @@ def _pairs_of_prompts(scored: Sequence[HeldOutScore]) -> Iterator[tuple[HeldOutS
 
 def example(scored: Sequence[HeldOutScore]) -> tuple[HeldOutScore, HeldOutScore] | None:
     """Return the two pictures of a prompt that differ most, of those that T2IA and IQA both order rightly, or None."""
-
-    def gap(two: tuple[HeldOutScore, HeldOutScore]) -> float:
-        better, worse = two
-        moves = [better.said[score] - worse.said[score] for score in ("t2ia", "iqa")]
-        return min(better.true[score] - worse.true[score] for score in ("t2ia", "iqa")) if min(moves) > 0 else -1.0
-
-    best = max(_pairs_of_prompts(scored), key=gap, default=None)
-    return best if best is not None and gap(best) > 0 else None
+    found, widest = None, 0.0
+    for better, worse in _pairs_of_prompts(scored):
+        gap = min(better.true[score] - worse.true[score] for score in ("t2ia", "iqa"))
+        if gap > widest and all(better.said[score] > worse.said[score] for score in ("t2ia", "iqa")):
+            found, widest = (better, worse), gap
+    return found
 
 
 def _truth(output: Path, pair: PairRecord) -> Truth:
