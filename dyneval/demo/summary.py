@@ -191,14 +191,15 @@ def figures(scored: Sequence[HeldOutScore]) -> Row:
     The intervals are 95 %, from a bootstrap over prompts: the pictures of one prompt are not independent.
     """
     prompts = [one.pair.prompt_id for one in scored]
-    found = {
-        score: agreement([one.said[score] for one in scored], [one.true[score] for one in scored], prompts, pairs=False)
-        for score in SCORES
-    }
+    found: dict[ScoreName, list[float | None]] = {}
+    for score in SCORES:
+        said, true = [one.said[score] for one in scored], [one.true[score] for one in scored]
+        srcc = agreement(said, true, prompts, pairs=False).srcc
+        found[score] = [None if value is None else round(value, 3) for value in (srcc.value, srcc.low, srcc.high)]
     return {
         "n": len(scored),
-        "srcc": {score: _rounded(one.srcc.value) for score, one in found.items()},
-        "interval": {score: [_rounded(one.srcc.low), _rounded(one.srcc.high)] for score, one in found.items()},
+        "srcc": {score: values[0] for score, values in found.items()},
+        "interval": {score: values[1:] for score, values in found.items()},
     }
 
 
@@ -254,10 +255,6 @@ def example(scored: Sequence[HeldOutScore]) -> tuple[HeldOutScore, HeldOutScore]
 
 def _truth(output: Path, pair: PairRecord) -> Truth:
     return Truth.load(truth_path(output / "gendb" / pair.file_name))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 # ---------------------------------------------------------------------------
