@@ -15,8 +15,8 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -369,14 +369,12 @@ class DiffusersSpec(LocalSpec):
 
     Attributes:
         pipeline: name of its class in diffusers.
-        load: further arguments of `from_pretrained`.
         model: class with what is special to the model, see `ModelSpec.named_class`.
     """
 
     family: ClassVar[str] = "diffusers"
     family_packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "diffusers")
     pipeline: str
-    load: Mapping[str, Any] = field(default_factory=dict)
     model: str = "DiffusersModel"
 
     def pipeline_name(self, options: BuildOptions) -> str:
@@ -411,9 +409,8 @@ class DiffusersSpec(LocalSpec):
         return {p.name for p in call if p.kind is not p.VAR_KEYWORD and not NOT_TO_BE_SET.search(p.name)}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """Return what any model records, the pipeline, and how its weights are loaded."""
-        loading = {**self.load, "dtype": self.weight_dtype(options)}
-        return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
+        """Return what any local model records, and the pipeline."""
+        return {**super().settings(options), "pipeline": self.pipeline_name(options)}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DiffusersModel:
         """Load the pipeline. Raises GenerationError when it cannot be loaded, or does not read what a table says."""

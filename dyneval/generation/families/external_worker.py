@@ -122,7 +122,7 @@ def load_adapter(path: Path, job: AdapterJob) -> Any:
     """Import an adapter file and have it load its model; returns its `Adapter`.
 
     Raises:
-        FileNotFoundError: `path` is missing, or is no Python file. What the authors' code raises comes through as it is.
+        FileNotFoundError: `path` is missing, or is no Python file. What the authors' code raises comes through.
     """
     sys.path.insert(0, str(job.code))
     if job.device.startswith("cuda"):
