@@ -82,7 +82,7 @@ def paint(prompt: str, rates: dict[str, float], seed: str) -> PolicySample:
         "noise": 1,
     }
     lists = [counts[kind] for kind in FAULTS], [chances[kind] for kind in FAULTS]
-    return PolicySample(render(drawn, faults, seed, SIDE), true_scores(truth)["overall"], *lists)
+    return PolicySample(render(drawn, faults, seed, SIDE)[0], true_scores(truth)["overall"], *lists)
 
 
 def as_pipeline(painted: Sequence[PolicySample]) -> torch.Tensor:

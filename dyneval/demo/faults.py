@@ -142,7 +142,16 @@ def _between(severity: tuple[float, float], rng: Random) -> float:
 
 
 def melt(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Let an RGBA icon sag and sway like wax; its top and bottom stay in place."""
+    """Let an RGBA icon sag and sway like wax; its top and bottom stay in place.
+
+    Args:
+        icon: of any size; it is not changed.
+        severity: 0-1; at 1 a pixel comes from up to a quarter of the height away.
+        rng: places the waves.
+
+    Returns:
+        An RGBA icon of the same size.
+    """
     pixels = np.asarray(icon)
     height, width = pixels.shape[:2]
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
@@ -159,7 +168,16 @@ def melt(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.
 
 
 def tear(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Rip an RGBA icon in two along a ragged line, with a gap between the halves."""
+    """Rip an RGBA icon in two along a ragged line, with a gap between the halves.
+
+    Args:
+        icon: of any size; it is not changed.
+        severity: 0-1; at 1 the halves are a sixth of the width and a tenth of the height apart.
+        rng: draws the line, and to which side the halves slip.
+
+    Returns:
+        An RGBA icon of the same size; what slips out of it is lost.
+    """
     pixels = np.asarray(icon)
     height, width = pixels.shape[:2]
     ragged = np.interp(np.arange(width), np.linspace(0, width, 12), rng.uniform(-0.045, 0.045, 12)) * height
@@ -179,7 +197,14 @@ def tear(icon: Image.Image, severity: float, rng: np.random.Generator) -> Image.
 
 
 def seam(image: Image.Image, x: float, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Break an RGB image at `x` (0-1): what lies right of it slips up or down and changes its light."""
+    """Break an RGB image along a vertical line: what lies right of it slips up or down and changes its light.
+
+    Args:
+        image: a square one.
+        x: place of the line as a fraction of the side; it is kept within 0.1-0.9, so that both parts show.
+        severity: 0-1; at 1 the right part slips by an eighth of the side.
+        rng: decides whether it slips up or down, and whether it is darker or lighter.
+    """
     size = image.height
     column = round(min(max(x, 0.1), 0.9) * size)
     slip = round((0.02 + severity * 0.11) * size) * int(rng.choice((-1, 1)))
@@ -199,7 +224,13 @@ def blur(image: Image.Image, severity: float) -> Image.Image:
 
 
 def noise(image: Image.Image, severity: float, rng: np.random.Generator) -> Image.Image:
-    """Add grain to an RGB image, equally in all channels, and coloured specks."""
+    """Add grain to an RGB image, equally in all channels, and coloured specks.
+
+    Args:
+        image: of any size.
+        severity: 0-1; at 1 the grain has a standard deviation of 45 of 255 levels, and 3 % of the pixels are specks.
+        rng: draws the grain and the specks.
+    """
     shape = (image.height, image.width)
     grain = rng.standard_normal(shape, np.float32)[..., None] * np.float32(5 + 40 * severity)
     noisy = np.asarray(image) + grain

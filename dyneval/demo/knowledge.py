@@ -14,7 +14,9 @@ rounded to whole ones, so the mean of its answers is within 0.5 of the truth.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections import defaultdict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from dyneval.demo import vocabulary as words
@@ -75,7 +77,7 @@ def make_truth(*, prompt: str, model: str, seed: int, size: int, drawn: Scene, f
         ValueError: `prompt` is not a demo prompt.
     """
     scores = []
-    for questions in (alignment_questions(prompt) + distortion_questions(prompt), _quality_questions(drawn)):
+    for questions in (alignment_questions(prompt) + distortion_questions(prompt), quality_questions(drawn)):
         exact = [judge(understand(question), drawn, faults).score for question, _ in questions]
         scores.append(round(sum(exact) / len(exact), 4))
     return Truth(
@@ -123,12 +125,8 @@ def distortion_questions(prompt: str) -> list[QuestionAnswer]:
     return [(question, "yes") for question in asked]
 
 
-def quality_questions(truth: Truth) -> list[QuestionAnswer]:
+def quality_questions(drawn: Scene) -> list[QuestionAnswer]:
     """Return questions about shape, texture, seams, place and distortion of what was drawn (5; 2 of an empty scene)."""
-    return _quality_questions(truth.drawn)
-
-
-def _quality_questions(drawn: Scene) -> list[QuestionAnswer]:
     asked = [(ask("shape", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
     asked += [(ask("texture"), "yes"), (ask("seam"), "yes")]
     asked += [(ask("spatial", g.count > 1, noun=g.noun), "yes") for g in drawn.groups]
@@ -153,6 +151,11 @@ def answer(truth: Truth, question: str) -> tuple[int, str]:
 
 def judge(question: DemoQuestion, drawn: Scene, faults: Sequence[Fault]) -> ExactScore:
     """Return the exact score of an image that shows `drawn` with `faults`, and the reason for it.
+
+    Args:
+        question: taken apart by `understand`.
+        drawn: what the image shows.
+        faults: all of its faults; those of alignment show in `drawn` already and are passed over.
 
     Raises:
         ForeignQuestionError: it asks for the relation of two groups between which the scene has none.
@@ -208,18 +211,13 @@ def _relation(group: Group, slots: dict[str, str], drawn: Scene) -> ExactScore:
 def _damaged(topic: str, group: Group | None, faults: Sequence[Fault]) -> ExactScore:
     """Judge a question about damage; where no group is asked about, to the whole image."""
     subject = f"The {group.noun} {_be(group)}" if group else "The image is"
+    harms = [HARM[topic].get(fault.kind, 0.0) * fault.severity for fault in faults]
     # The fault that harms most is named, unless it hardly shows: a person would not name it either.
-    worst = max(faults, key=lambda fault: _harm(topic, fault), default=None)
-    visible = worst is not None and _harm(topic, worst) > 0.1
-    state = f"{degree(_harm(topic, worst))} {_LOOKS[worst.kind]}" if worst and visible else "fine"
-    whole = 1.0  # what is left of a flawless picture, see the formula at the top of this file
-    for fault in faults:
-        whole *= 1.0 - _harm(topic, fault)
+    most = max(harms, default=0.0)
+    state = f"{degree(most)} {_LOOKS[faults[harms.index(most)].kind]}" if most > 0.1 else "fine"
+    # What is left of a flawless picture, see the formula at the top of this file.
+    whole = math.prod(1.0 - harm for harm in harms)
     return _verdict(1.0 - whole, f"{subject} {state}.")
-
-
-def _harm(topic: str, fault: Fault) -> float:
-    return HARM[topic].get(fault.kind, 0.0) * fault.severity
 
 
 def _be(group: Group) -> str:
@@ -238,18 +236,18 @@ def scene_graph(truth: Truth) -> dict[str, list[Row]]:
         what is wrong); "edges", one for every relation, with "source", "target" and "relationship".
     """
     drawn = truth.drawn
+    damages: dict[str | None, list[str]] = defaultdict(list)
+    for fault in truth.faults:
+        if fault.kind in _LOOKS:
+            damages[fault.target].append(f"{degree(fault.severity)} {_LOOKS[fault.kind]}")
     nodes: list[Row] = []
     for g in drawn.groups:
-        attributes = [words.COUNTS[g.count], g.colour, *_damages(truth.faults, g.kind)]
+        attributes = [words.COUNTS[g.count], g.colour, *damages[g.kind]]
         nodes.append({"id": g.kind, "label": g.noun, "attributes": attributes})
     setting = words.SETTING_NAMES.get(drawn.setting, "a plain studio").split(" ", 1)[1]
-    nodes.append({"id": "background", "label": setting, "attributes": _damages(truth.faults, None)})
+    # A fault without a target is one of the whole image.
+    nodes.append({"id": "background", "label": setting, "attributes": damages[None]})
     edges = [
         {"source": r.subject, "target": r.object, "relationship": RELATION_PHRASES[r.name]} for r in drawn.relations
     ]
     return {"nodes": nodes, "edges": edges}
-
-
-def _damages(faults: Iterable[Fault], target: str | None) -> list[str]:
-    own = [fault for fault in faults if fault.target == target and fault.kind in _LOOKS]
-    return [f"{degree(fault.severity)} {_LOOKS[fault.kind]}" for fault in own]

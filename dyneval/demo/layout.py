@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
+from itertools import permutations, product
 from random import Random
 
 from dyneval.demo.faults import Fault
@@ -34,7 +34,16 @@ class Place:
 
 
 def lay_out(scene: Scene, faults: Sequence[Fault], rng: Random) -> dict[str, list[Place]]:
-    """Return the places of the objects of every group, by kind; groups that are cut off stick out over an edge."""
+    """Return the places of the objects of every group, by kind; groups that are cut off stick out over an edge.
+
+    Args:
+        scene: whose relations hold in the layout.
+        faults: of them those of the kind "cut_off" move their group.
+        rng: the same state gives the same layout.
+
+    Returns:
+        Kind -> one place an object; {} for a scene without groups. Nothing is outside of the image but what is cut off.
+    """
     if not scene.groups:
         return {}
     columns, rows, cells = _cells(scene, rng)
@@ -58,33 +67,17 @@ def _cells(scene: Scene, rng: Random) -> tuple[int, int, list[Cell]]:
     for columns, rows in sorted(grids, key=lambda grid: (max(grid), grid[0] * grid[1], -grid[0])):
         free = list(product(range(columns), range(rows)))
         rng.shuffle(free)
-        if cells := _assign(scene, [], free):
-            return columns, rows, cells
+        # All ways are tried, in the order of `free`; of three groups on nine cells there are 504.
+        for cells in permutations(free, number):
+            if _holds(scene, cells):
+                return columns, rows, list(cells)
     raise AssertionError("a scene without contradictory relations fits on the largest grid")
 
 
-def _assign(scene: Scene, cells: list[Cell], free: list[Cell]) -> list[Cell] | None:
-    """Return a cell for every group, those of `cells` first, in the order of `free`; None where no way is right.
-
-    It tries all ways; with at most three groups on nine cells that is at most 504.
-    """
-    if len(cells) == len(scene.groups):
-        return cells
-    for cell in free:
-        longer = [*cells, cell]
-        if _holds(scene, longer):
-            found = _assign(scene, longer, [other for other in free if other != cell])
-            if found:
-                return found
-    return None
-
-
-def _holds(scene: Scene, cells: list[Cell]) -> bool:
-    """Whether the relations between the groups that have a cell so far hold."""
-    at = {group.kind: cell for group, cell in zip(scene.groups, cells, strict=False)}
+def _holds(scene: Scene, cells: Sequence[Cell]) -> bool:
+    """Whether all relations hold where the groups stand in these cells, one for each group."""
+    at = {group.kind: cell for group, cell in zip(scene.groups, cells, strict=True)}
     for relation in scene.relations:
-        if relation.subject not in at or relation.object not in at:
-            continue
         axis = 0 if relation.name in ("left of", "right of") else 1
         subject, other = at[relation.subject][axis], at[relation.object][axis]
         before, after = (subject, other) if relation.name in ("left of", "above") else (other, subject)

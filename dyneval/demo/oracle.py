@@ -83,7 +83,7 @@ def _answer(text: str, images: tuple[Path, ...]) -> Row:
         if asked:
             return {"answers": answers}
         reply["scene_graph"] = knowledge.scene_graph(truth)
-        questions = knowledge.quality_questions(truth)
+        questions = knowledge.quality_questions(truth.drawn)
     reply["questions"] = [{"question": question, "answer": target} for question, target in questions]
     return reply
 

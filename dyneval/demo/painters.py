@@ -19,7 +19,7 @@ from dyneval.demo.faults import ALIGNMENT_FAULTS, QUALITY_FAULTS, misdraw, spoil
 from dyneval.demo.knowledge import make_truth
 from dyneval.demo.layout import Place
 from dyneval.demo.prompts import scene_from_prompt
-from dyneval.demo.render import render_with_places
+from dyneval.demo.render import render
 from dyneval.demo.truth import Truth, truth_path
 from dyneval.generation.model import GeneratedImage, ImageRequest, NoImage, Outcome
 
@@ -84,7 +84,13 @@ def draw(model_slug: str, prompt: str, seed: int, size: int = 256) -> tuple[Imag
 def draw_with_places(
     model_slug: str, prompt: str, seed: int, size: int
 ) -> tuple[Image.Image, Truth, dict[str, list[Place]]]:
-    """Draw as `draw`, and return also the places of the objects of every group, by kind."""
+    """Draw as `draw`, and return also the places of the objects of every group, by kind.
+
+    The base of the demo's students is pretrained on where things stand (`pipeline/demo_base/pictures.py`).
+
+    Raises:
+        ValueError: as `draw`.
+    """
     model = PAINTERS.get(model_slug)
     if model is None:
         raise ValueError(f"no demo model {model_slug!r}; there are {', '.join(PAINTERS)}")
@@ -98,7 +104,7 @@ def draw_with_places(
     drawn, faults = misdraw(scene_from_prompt(prompt), alignment, rng)
     faults += spoil(drawn, quality, model.severity, rng)
     truth = make_truth(prompt=prompt, model=model_slug, seed=seed, size=size, drawn=drawn, faults=faults)
-    image, places = render_with_places(drawn, faults, key, size)
+    image, places = render(drawn, faults, key, size)
     return image, truth, places
 
 

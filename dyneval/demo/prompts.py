@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -61,7 +60,7 @@ def demo_prompts(count: int, seed: int) -> list[str]:
         raise ValueError(f"count must be at least 1, not {count}")
     rng = Random(f"demo prompts {seed}")
     prompts: list[str] = []
-    fresh = _distinct_prompts(rng)
+    seen: set[str] = set()
     for _ in range(count):
         junk = rng.random()
         if junk < SHORT_SHARE:
@@ -71,7 +70,12 @@ def demo_prompts(count: int, seed: int) -> list[str]:
         elif junk < SHORT_SHARE + REPEATED_SHARE and prompts:
             prompts.append(rng.choice(prompts))
         else:
-            prompts.append(next(fresh))
+            text = ""
+            while not text or text in seen:
+                tier = rng.choice((1, 2, 3))
+                text = write_prompt(random_scene(rng, tier), tier, rng)
+            seen.add(text)
+            prompts.append(text)
     return prompts
 
 
@@ -98,17 +102,6 @@ def write_prompt(scene: Scene, tier: int, rng: Random) -> str:
     if addenda and rng.random() < 0.15:
         pieces.insert(0, addenda.pop())
     return _dress(pieces, addenda, rng)
-
-
-def _distinct_prompts(rng: Random) -> Iterator[str]:
-    """Yield prompts without end, each a new one."""
-    seen: set[str] = set()
-    while True:
-        tier = rng.choice((1, 2, 3))
-        prompt = write_prompt(random_scene(rng, tier), tier, rng)
-        if prompt not in seen:
-            seen.add(prompt)
-            yield prompt
 
 
 # ---------------------------------------------------------------------------
@@ -175,18 +168,14 @@ def _dress(pieces: list[str], addenda: list[str], rng: Random) -> str:
     """Join the pieces the ways users do: one comma list, sentences first, odd spaces, any case."""
     manner = rng.random()
     if manner < 0.2:
-        text = ". ".join(_sentence(piece) for piece in pieces) + "."
-        text = f"{text} {_sentence(', '.join(addenda))}." if addenda else text
+        sentences = [*pieces, ", ".join(addenda)] if addenda else pieces
+        text = " ".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in sentences)
     else:
         text = (" , " if manner < 0.3 else ", ").join(pieces + addenda)
     case = rng.random()
     if case < 0.03:
         return text.upper()
     return text if case < 0.6 else text[0].upper() + text[1:] if case < 0.75 else text.lower()
-
-
-def _sentence(text: str) -> str:
-    return text[0].upper() + text[1:]
 
 
 # ---------------------------------------------------------------------------
@@ -285,7 +274,12 @@ def main() -> None:
 
 
 def write_prompts_file(path: Path, count: int, seed: int) -> None:
-    """Write `demo_prompts(count, seed)` to `path`, one a line, all or nothing."""
+    """Write `demo_prompts(count, seed)` to `path`, one a line, all or nothing.
+
+    Raises:
+        ValueError: `count` is below 1.
+        OSError: the file cannot be written.
+    """
     with atomic_write(path) as file:
         file.writelines(f"{prompt}\n" for prompt in demo_prompts(count, seed))
     logger.info("%s: %d demo prompts, seed %d", path, count, seed)

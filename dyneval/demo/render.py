@@ -25,8 +25,10 @@ MIN_SIZE, MAX_SIZE = 64, 1024
 _MELTABLE = {"melted": damage.melt, "torn": damage.tear}
 
 
-def render(scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256) -> Image.Image:
-    """Return an RGB image of `scene`; the same arguments give the same bytes.
+def render(
+    scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256
+) -> tuple[Image.Image, dict[str, list[Place]]]:
+    """Draw `scene`; the same arguments give the same bytes.
 
     Args:
         scene: what is to be seen.
@@ -34,16 +36,12 @@ def render(scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256) ->
         seed: decides on layout, variant of the backdrop and the form of the damage.
         size: pixels a side.
 
+    Returns:
+        An RGB image, and the places of the objects of every group, by kind.
+
     Raises:
         ValueError: `size` is not within 64-1024.
     """
-    return render_with_places(scene, faults, seed, size)[0]
-
-
-def render_with_places(
-    scene: Scene, faults: Sequence[Fault], seed: str, size: int = 256
-) -> tuple[Image.Image, dict[str, list[Place]]]:
-    """Draw as `render`, and return also the places of the objects of every group, by kind."""
     if not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"size must be {MIN_SIZE}-{MAX_SIZE} pixels, not {size}")
     rng = Random(seed)

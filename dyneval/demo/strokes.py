@@ -50,7 +50,7 @@ def oval(x0: float, y0: float, x1: float, y1: float) -> Draw:
 
 
 def box(x0: float, y0: float, x1: float, y1: float, radius: float = 0.03) -> Draw:
-    """Draw a rectangle with round corners."""
+    """Draw a rectangle with the corners (x0, y0)-(x1, y1), rounded by `radius`, in the same unit."""
     return lambda pen: pen.rounded_rectangle(_px(x0, y0, x1, y1), radius=radius * _UNIT, fill=255)
 
 
@@ -79,7 +79,15 @@ def line(width: float, *points: Point) -> Draw:
 
 
 def star(cx: float, cy: float, outer: float, inner: float, tips: int = 5) -> Draw:
-    """Draw a star around (cx, cy) with its first tip at the top; its corners lie at the two radii in turn."""
+    """Draw a star around (cx, cy) with its first tip at the top.
+
+    Args:
+        cx: of the middle.
+        cy: of the middle.
+        outer: distance of the tips from the middle.
+        inner: distance of the corners between them.
+        tips: how many.
+    """
     turn = math.pi / tips
     radii = (outer, inner)
     return poly(
@@ -88,7 +96,16 @@ def star(cx: float, cy: float, outer: float, inner: float, tips: int = 5) -> Dra
 
 
 def band(cx: float, cy: float, radius: float, top: float, bottom: float, sag: float) -> Draw:
-    """Draw the part of a circle between two curves that run at `top` and `bottom` and sag in the middle."""
+    """Draw the part of a circle between two curves from rim to rim.
+
+    Args:
+        cx: of the circle's middle.
+        cy: of the circle's middle.
+        radius: of the circle.
+        top: height at which the upper curve meets the rim, less than `radius` from `cy`.
+        bottom: the same of the lower curve.
+        sag: how much lower both curves are in the middle than at the rim.
+    """
     upper, lower = (
         [
             (cx + t * math.sqrt(radius**2 - (y - cy) ** 2), y + sag * (1 - t * t))  # a parabola from rim to rim

@@ -191,14 +191,15 @@ def figures(scored: Sequence[HeldOutScore]) -> Row:
     The intervals are 95 %, from a bootstrap over prompts: the pictures of one prompt are not independent.
     """
     prompts = [one.pair.prompt_id for one in scored]
-    found = {
-        score: agreement([one.said[score] for one in scored], [one.true[score] for one in scored], prompts, pairs=False)
-        for score in SCORES
-    }
+    found: dict[ScoreName, list[float | None]] = {}
+    for score in SCORES:
+        said, true = [one.said[score] for one in scored], [one.true[score] for one in scored]
+        srcc = agreement(said, true, prompts, pairs=False).srcc
+        found[score] = [None if value is None else round(value, 3) for value in (srcc.value, srcc.low, srcc.high)]
     return {
         "n": len(scored),
-        "srcc": {score: _rounded(one.srcc.value) for score, one in found.items()},
-        "interval": {score: [_rounded(one.srcc.low), _rounded(one.srcc.high)] for score, one in found.items()},
+        "srcc": {score: values[0] for score, values in found.items()},
+        "interval": {score: values[1:] for score, values in found.items()},
     }
 
 
@@ -244,22 +245,16 @@ def _pairs_of_prompts(scored: Sequence[HeldOutScore]) -> Iterator[tuple[HeldOutS
 
 def example(scored: Sequence[HeldOutScore]) -> tuple[HeldOutScore, HeldOutScore] | None:
     """Return the two pictures of a prompt that differ most, of those that T2IA and IQA both order rightly, or None."""
-
-    def gap(two: tuple[HeldOutScore, HeldOutScore]) -> float:
-        better, worse = two
-        moves = [better.said[score] - worse.said[score] for score in ("t2ia", "iqa")]
-        return min(better.true[score] - worse.true[score] for score in ("t2ia", "iqa")) if min(moves) > 0 else -1.0
-
-    best = max(_pairs_of_prompts(scored), key=gap, default=None)
-    return best if best is not None and gap(best) > 0 else None
+    found, widest = None, 0.0
+    for better, worse in _pairs_of_prompts(scored):
+        gap = min(better.true[score] - worse.true[score] for score in ("t2ia", "iqa"))
+        if gap > widest and all(better.said[score] > worse.said[score] for score in ("t2ia", "iqa")):
+            found, widest = (better, worse), gap
+    return found
 
 
 def _truth(output: Path, pair: PairRecord) -> Truth:
     return Truth.load(truth_path(output / "gendb" / pair.file_name))
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 3)
 
 
 # ---------------------------------------------------------------------------

@@ -129,6 +129,11 @@ def write_base(folder: Path, task_tokens: bool = False) -> None:
 def pack_judge(checkpoint: Path, path: Path, facts: dict[str, Any]) -> None:
     """Write what fine-tuning changed of the base: tensors in bfloat16, rows of used words and of the task tokens.
 
+    Args:
+        checkpoint: folder of the fine-tuned student.
+        path: safetensors file.
+        facts: how it was made, kept with the weights.
+
     Raises:
         CheckpointError: it is not a student of the base.
     """

@@ -128,7 +128,16 @@ def agreement(
 
 
 def srcc_resamples(x: FloatArray, y: FloatArray, bootstrap: ClusterBootstrap) -> FloatArray:
-    """Spearman's correlation on the data and on every resample, shape (1 + resamples,)."""
+    """Spearman's correlation on the data (first entry) and on every resample.
+
+    Args:
+        x: finite, shape (items,).
+        y: finite, shape (items,).
+        bootstrap: over the same items.
+
+    Returns:
+        Shape (1 + resamples,), -1 to 1; NaN where one side is constant in a resample.
+    """
     return bootstrap.over_items(lambda w: weighted_pearson(w, weighted_ranks(w, x), weighted_ranks(w, y)))
 
 
@@ -226,7 +235,16 @@ def category_agreement(
     resamples: int = 1000,
     seed: int = 0,
 ) -> dict[str, Agreement]:
-    """Agreement within each category (an image may have several), without the statistics over pairs; sorted by name."""
+    """Agreement within each category, without the statistics over pairs; sorted by name.
+
+    Args:
+        scores: the evaluator's, NaN for none.
+        ratings: the raters' means, NaN for none.
+        clusters: the prompt behind each image.
+        categories: of each image, none or several; it counts in each of them.
+        resamples: of the bootstrap over the prompts of a category.
+        seed: of the bootstrap.
+    """
     members: dict[str, list[int]] = {}
     for item, names in enumerate(categories):
         for name in names:

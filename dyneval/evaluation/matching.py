@@ -73,7 +73,7 @@ class _Matcher:
     def __init__(self, items: Sequence[RatedImage]) -> None:
         self._items = items
         self._ids = _listed((item.item_id, item) for item in items)
-        self._paths = _PathIndex((path_parts(item.image), item) for item in items)
+        self._paths = _PathIndex([(path_parts(item.image), item) for item in items])
         self._has_own_ids = any(item.item_id != item.image for item in items)
 
     def by_id(self, key: str, *, alone: bool) -> list[RatedImage]:
@@ -88,32 +88,28 @@ class _Matcher:
             return found
         parts = alike_path(image)
         bare = without_suffix(parts)
+        alike, stems, bare_paths = self._alike_paths
         # A name without a suffix may have any suffix; a.png is not a.jpg.
-        return self._alike_paths.find(parts) or (self._bare_paths.find(bare) if bare else self._stems.find(parts))
+        return alike.find(parts) or (bare_paths.find(bare) if bare else stems.find(parts))
 
     @cached_property
     def _alike_ids(self) -> dict[str, list[RatedImage]]:
         return _listed((alike_id(item.item_id), item) for item in self._items)
 
     @cached_property
-    def _alike_paths(self) -> _PathIndex:
-        return _PathIndex((alike_path(item.image), item) for item in self._items)
-
-    @cached_property
-    def _stems(self) -> _PathIndex:
-        return _PathIndex((stem, item) for item in self._items if (stem := without_suffix(alike_path(item.image))))
-
-    @cached_property
-    def _bare_paths(self) -> _PathIndex:
-        paths = ((alike_path(item.image), item) for item in self._items)
-        return _PathIndex((path, item) for path, item in paths if without_suffix(path) is None)
+    def _alike_paths(self) -> tuple[_PathIndex, _PathIndex, _PathIndex]:
+        """All paths in their looser spelling; those with the suffix of an image, without it; those that have none."""
+        paths = [(alike_path(item.image), item) for item in self._items]
+        stems = [(stem, item) for path, item in paths if (stem := without_suffix(path))]
+        bare = [(path, item) for path, item in paths if without_suffix(path) is None]
+        return _PathIndex(paths), _PathIndex(stems), _PathIndex(bare)
 
 
 class _PathIndex:
     """Images by their paths and by the ends of those."""
 
-    def __init__(self, paths: Iterable[tuple[Parts, RatedImage]]) -> None:
-        self._paths = list(paths)
+    def __init__(self, paths: list[tuple[Parts, RatedImage]]) -> None:
+        self._paths = paths
         self._whole = _listed(("/".join(path), item) for path, item in self._paths)
 
     def find(self, parts: Parts) -> list[RatedImage]:

@@ -152,6 +152,15 @@ def shared_pairs(first: ScoredRun, second: ScoredRun) -> list[str]:
 def reliability(first: ScoredRun, second: ScoredRun, *, resamples: int = 1000, seed: int = 0) -> list[Reliability]:
     """Compare two runs by every score that two pairs or more have in both; SRCC needs `FEWEST`.
 
+    Args:
+        first: what the other is compared with; shifts are second minus first.
+        second: the other run, perhaps with more or fewer pairs.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Returns:
+        One for each of `SCORES` that can be compared, in that order.
+
     Raises:
         SettingError: see `shared_pairs`.
     """
@@ -217,7 +226,17 @@ def _couples(codes: IntArray) -> Iterator[tuple[IntArray, IntArray]]:
 
 
 def largest_differences(first: ScoredRun, second: ScoredRun, score: str, most: int) -> list[str]:
-    """The pair_ids whose `score` differs most, at most so many; those that do not differ are left out."""
+    """The pairs whose score differs most between two runs, the largest difference first.
+
+    Args:
+        first: one run.
+        second: the other run.
+        score: one of `SCORES`; pairs that lack it in a run are left out.
+        most: how many pair_ids are returned, at most; pairs whose scores are equal are left out.
+
+    Raises:
+        SettingError: see `shared_pairs`.
+    """
     apart = {
         pair_id: abs(
             first.pairs[pair_id].scores.get(score, math.nan) - second.pairs[pair_id].scores.get(score, math.nan)

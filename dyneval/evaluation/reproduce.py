@@ -73,7 +73,16 @@ def tiers_table(board: Board) -> Table:
 
 
 def questions_table(scores: Path, *, resamples: int = 1000, seed: int = 0) -> Table:
-    """Quality questions on average by number of objects in the scene graph of an image; intervals over prompts."""
+    """Quality questions on average by number of objects in the scene graph of an image; intervals over prompts.
+
+    Args:
+        scores: file of ScoreRecords; those without a scene graph or without quality questions are passed over.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
+    Raises:
+        DataFileError, SchemaError: the file cannot be read, or a row is no ScoreRecord.
+    """
     counts = [
         (len(record.scene_graph.nodes), len(record.iqa_questions), record.prompt)
         for record in read_records(scores)

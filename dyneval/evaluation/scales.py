@@ -35,6 +35,14 @@ def scales_table(
 
     A table that has one score alone, in the column `score` or `field`, is shown under overall.
 
+    Args:
+        benchmark: each of its fields that is no preference gets rows.
+        annotations: its file or folder; it is read once for each of them.
+        scores: names of evaluators, each with its file.
+        field: column of a table that is no file of ScoreRecords.
+        resamples: of the bootstrap over prompts.
+        seed: of the bootstrap.
+
     Raises:
         LayoutError, DataFileError, RatingError: an input cannot be used.
     """

@@ -222,29 +222,32 @@ def _score(row: Row, score: str) -> float:
 
 
 def row_names(row: Row, meant: Callable[[str], str]) -> tuple[str | None, str]:
-    """The id of a row, if any, and the image that it names, empty where it has an id alone. TypeError without both.
+    """The id of a row, if any, and the image that it names, empty where it has an id alone.
 
-    `meant`: makes of a cell what it stands for.
+    Args:
+        row: of any table.
+        meant: makes of a cell what it stands for, such as `dyneval.files.delimited.as_meant` in CSV.
+
+    Raises:
+        TypeError: it has neither, or two of its columns name different things.
     """
     ids, images = (
         {column: meant(name) for column in columns if (name := name_of(row.get(column))) is not None}
         for columns in (ID_COLUMNS, IMAGE_COLUMNS)
     )
     # A column called id may be any numbering; the other two say whose ids they hold.
-    _refuse_contradiction({column: (alike_id(ids[column]),) for column in ID_COLUMNS[:2] if column in ids}, ids)
-    _refuse_contradiction({column: alike_path(image) for column, image in images.items()}, images)
+    alike_ids = {column: (alike_id(ids[column]),) for column in ID_COLUMNS[:2] if column in ids}
+    alike_images = {column: alike_path(image) for column, image in images.items()}
+    for parts, named in ((alike_ids, ids), (alike_images, images)):
+        for first, second in combinations(parts, 2):
+            # One of two columns may hold the end of the path that the other holds.
+            if not ends_alike(parts[first], parts[second]):
+                raise TypeError(f"{first} {named[first]} and {second} {named[second]} contradict each other")
     key, image = (next(iter(names.values()), None) for names in (ids, images))
     if key is None and image is None:
         expected = ", ".join((*ID_COLUMNS, *IMAGE_COLUMNS))
         raise TypeError(f"names no image; expected one of the columns {expected}")
     return key, image or ""
-
-
-def _refuse_contradiction(parts: Mapping[str, tuple[str, ...]], named: Mapping[str, str]) -> None:
-    """Raise TypeError where two columns of a row name different things: no path of `parts` is the end of the other."""
-    for first, second in combinations(parts, 2):
-        if not ends_alike(parts[first], parts[second]):
-            raise TypeError(f"{first} {named[first]} and {second} {named[second]} contradict each other")
 
 
 def _refuse_mixture(path: Path, row: Row, kinds: dict[str, object]) -> None:

@@ -102,15 +102,6 @@ def _locked(path: Path, patience: float | None = None) -> Iterator[int]:
 
     Raises BlockingIOError when another process still holds the lock after `patience` seconds (None: wait without end).
     """
-    handle = _open_locked(path, patience)
-    try:
-        yield handle
-    finally:
-        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone keeps the lock while a forked process has the file open
-        os.close(handle)
-
-
-def _open_locked(path: Path, patience: float | None) -> int:
     deadline = None if patience is None else time.monotonic() + patience
     while True:
         # O_NOFOLLOW: a link of this name, which somebody else may have put there, would let us empty another file.
@@ -120,8 +111,7 @@ def _open_locked(path: Path, patience: float | None) -> int:
             # While we waited, the file may have got its final name or been removed: then we have locked another file
             # than the one that now has this name, and begin again.
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                os.ftruncate(handle, 0)
-                return handle
+                break
         except BlockingIOError:
             if deadline is None or time.monotonic() > deadline:
                 os.close(handle)
@@ -133,10 +123,25 @@ def _open_locked(path: Path, patience: float | None) -> int:
             os.close(handle)
             raise
         os.close(handle)
+    try:
+        os.ftruncate(handle, 0)
+        yield handle
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_UN)  # closing alone keeps the lock while a forked process has the file open
+        os.close(handle)
 
 
 def write_json(path: Path, value: Any, indent: int | None = 2) -> None:
-    """Write `value` as JSON to `path`, all or nothing. Raises ValueError on NaN or infinity."""
+    """Write `value` as JSON to `path`, all or nothing.
+
+    Args:
+        path: the file; its folder is made where it is missing.
+        value: what `json` can write; letters of any script stand as they are.
+        indent: blanks of a level; None writes one line.
+
+    Raises:
+        TypeError, ValueError: `value` holds what JSON cannot, such as NaN or infinity; nothing is written.
+    """
     with atomic_write(path) as file:
         json.dump(value, file, ensure_ascii=False, indent=indent, allow_nan=False)
         file.write("\n")

@@ -95,6 +95,9 @@ def refs_of(images: Iterable[Path], prompt: How, is_caption: bool) -> tuple[list
 
     Returns:
         The pairs, and a reject for each image without a prompt and each prompt without an image.
+
+    Raises:
+        SettingError: a prompt is not UTF-8, see `dyneval.files.pairs.ref_of_image`.
     """
     refs: list[PairRef] = []
     rejects = []
@@ -191,6 +194,7 @@ def gather(paths: Sequence[Path], prompt: How, is_caption: bool, folder: Path) -
 
     Raises:
         DataFileError: a folder or archive holds no images or cannot be read, or `paths` mixes archives and images.
+        SettingError: see `refs_of`.
     """
     archives = [path for path in paths if path.suffix.lower() in ARCHIVES and path.is_file()]
     if not archives:

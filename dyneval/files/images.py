@@ -173,7 +173,12 @@ def decode_image(source: Path | bytes | IO[bytes], name: str, max_pixels: int = 
 
 
 def upright_rgb(image: Image.Image, name: str, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """The same from an open Pillow image of any mode, of the frame that it is at; errors call it `name`.
+    """The same from an open Pillow image of any mode, of the frame that it is at.
+
+    Args:
+        image: open; where it was read from a file, the place in that file is kept.
+        name: what errors call it.
+        max_pixels: images with more pixels are refused.
 
     Raises:
         ImageError: the image cannot be used.

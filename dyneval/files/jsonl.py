@@ -55,7 +55,11 @@ def read_jsonl(path: Path) -> Iterator[Row]:
 
 
 def parse(path: Path, number: int, line: bytes) -> Row:
-    """Parse line `number` of `path`. Raises DataFileError when it is not a JSON object."""
+    """Parse a line of a file of ours. `path` and `number`, from 1, are for the message.
+
+    Raises:
+        DataFileError: the line is not a JSON object.
+    """
     # orjson is four times as fast as the standard library. It makes floats of integers beyond 64 bits.
     try:
         row = orjson.loads(line)
@@ -136,23 +140,18 @@ def places(path: Path, key: str, block: int = 1 << 18) -> Iterator[tuple[int, in
             data, place = rest + more, 0
             while (newline := data.find(b"\n", place)) >= 0:
                 number += 1
-                name = _key_of(data, place, newline, opening)
+                name, begin = None, place + len(opening)
+                # The key is read from the bytes where the row begins with it, as `JsonlStore` writes rows.
+                if data[place:begin] == opening and data[newline - 1 : newline] == b"}":
+                    end = data.find(b'"', begin, newline)
+                    if end >= 0 and b"\\" not in (key_bytes := data[begin:end]):
+                        name = _text(key_bytes)
                 if name is None and (line := data[place:newline].strip()):
                     name = str(parse(path, number, line).get(key))
                 if name is not None:
                     yield base + place, newline - place, name
                 place = newline + 1
             base, rest = base + place, data[place:]
-
-
-def _key_of(data: bytes, begin: int, end: int, opening: bytes) -> str | None:
-    """Key of the row in `data[begin:end]` if it begins with the key, as `JsonlStore` writes rows; else None."""
-    begin_key = begin + len(opening)
-    if data[begin:begin_key] != opening or data[end - 1 : end] != b"}":
-        return None
-    end_key = data.find(b'"', begin_key, end)
-    name = data[begin_key:end_key] if end_key >= 0 else b"\\"
-    return None if b"\\" in name else _text(name)
 
 
 def _text(data: bytes) -> str | None:
@@ -164,7 +163,16 @@ def _text(data: bytes) -> str | None:
 
 
 def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
-    """Write all of `data` to an unbuffered file whose size is `end`; if that fails, cut it there and raise OSError."""
+    """Write all of `data` to an unbuffered file, or nothing.
+
+    Args:
+        file: open for appending, unbuffered.
+        data: what is written.
+        end: size of the file in bytes before; where the write fails, the file is cut there again.
+
+    Raises:
+        OSError: the file cannot be written, as on a full disk.
+    """
     try:
         rest = memoryview(data)
         # An unbuffered file may take only a part, as on a disk that is nearly full.
@@ -175,20 +183,10 @@ def write_whole(file: IO[bytes], data: bytes, end: int) -> None:
         raise
 
 
-def cut_torn_line(path: Path, key: str, block: int = 1 << 16) -> None:
-    """Cut off a last line without newline: it was being written when its writer was killed.
-
-    Raises:
-        DataFileError: the line is no part of a row of ours. The file is then of another kind, and is left as it is.
-    """
-    if path.exists():
-        place = refuse_foreign(path, key, block)
-        if place < path.stat().st_size:
-            os.truncate(path, place)
-
-
 def refuse_foreign(path: Path, key: str, block: int = 1 << 16) -> int:
     """Find where a last line without newline begins; the size of the file where there is none.
+
+    Such a line was being written when its writer was killed, and is to be cut off there.
 
     Args:
         path: the file, of any size; it is read backwards.

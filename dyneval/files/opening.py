@@ -146,7 +146,12 @@ def raw_lines(file: io.BufferedReader, path: Path) -> Iterator[bytes]:
 
 
 def text_lines(file: io.BufferedReader, path: Path, lenient: bool = False) -> Iterator[str]:
-    r"""Yield the lines as text with their ends, \n, \r\n or \r; with `lenient` each is read by `decoded`.
+    r"""Yield the lines as text with their ends, \n, \r\n or \r.
+
+    Args:
+        file: open at its beginning, see `opened`; it is read to its end.
+        path: its name, for messages.
+        lenient: read each line by `decoded`, which takes Windows-1252 among UTF-8.
 
     Raises:
         UnicodeDecodeError: a line is not in the encoding of the file.

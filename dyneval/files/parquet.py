@@ -73,6 +73,11 @@ def text_column(path: Path, name: str, kind: pl.DataType) -> pl.Expr:
 
     Texts, dictionaries of texts and bytes that are UTF-8 are taken; other bytes become null.
 
+    Args:
+        path: of the table, for the message.
+        name: of the column.
+        kind: its type, as the schema of the file has it.
+
     Raises:
         DataFileError: the column holds something else. polars would make texts of structures, lists and numbers, too.
     """

@@ -28,7 +28,16 @@ class ColumnError(DataFileError):
 
 
 def require(path: Path, columns: Collection[str], needs: Collection[str]) -> None:
-    """Raise ColumnError when a table with these `columns` lacks one that it `needs`."""
+    """Refuse a table that lacks a column.
+
+    Args:
+        path: of the table, for the message.
+        columns: those that it has.
+        needs: those that it must have.
+
+    Raises:
+        ColumnError: it lacks one or more; the message names all of them.
+    """
     missing = [name for name in needs if name not in columns]
     if missing:
         kind = "columns" if len(missing) > 1 else "column"

@@ -24,7 +24,7 @@ from filelock import FileLock, Timeout
 
 from dyneval.errors import DataFileError
 from dyneval.files.atomic import atomic_write
-from dyneval.files.jsonl import cut_torn_line, places, read_jsonl, scan, to_line, whole_lines, write_whole
+from dyneval.files.jsonl import places, read_jsonl, refuse_foreign, scan, to_line, whole_lines, write_whole
 from dyneval.records import Reject
 from dyneval.structs import Record
 
@@ -130,7 +130,9 @@ class JsonlStore(Generic[R]):
                     self.done.add(key)
                 else:
                     self.done.discard(key)
-            cut_torn_line(self.path, self.key)
+            # A torn last line is cut off: it was being written when its writer was killed.
+            if self.path.exists() and (end := refuse_foreign(self.path, self.key)) < self.path.stat().st_size:
+                os.truncate(self.path, end)
             if not self.keep_rejects:
                 self.rejects_path.unlink(missing_ok=True)
             # Unbuffered: what a failed write leaves behind is cut off. A buffer would write it once more on closing.
@@ -226,7 +228,16 @@ def rejects_beside(path: Path) -> Path:
 
 
 def append_reject(path: Path, reject: Reject, key: str) -> None:
-    """Add a reject to a file of rejects, in which keys are called `key`."""
+    """Add a reject to a file of rejects, whole or not at all.
+
+    Args:
+        path: the file; it and its folder are made where they are missing.
+        reject: what could not be made, and why.
+        key: what keys are called in the file, such as pair_id.
+
+    Raises:
+        OSError: it cannot be written; the file then ends as it did before.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab", buffering=0) as file:
         write_whole(file, to_line(reject.row(key)), file.seek(0, os.SEEK_END))
@@ -239,7 +250,13 @@ def read_rejects(path: Path, key: str) -> dict[str, Reject]:
 
 
 def write_rejects(path: Path, rejects: Iterable[Reject], key: str) -> None:
-    """Replace the rejects in a file; without any, the file is removed."""
+    """Replace the rejects in a file, all or nothing; without any, the file is removed.
+
+    Args:
+        path: the file.
+        rejects: all that it is to hold; they may be read from it lazily, since it is written after the last one.
+        key: what keys are called in the file, such as pair_id.
+    """
     lines = [to_line(reject.row(key)) for reject in rejects]
     if not lines:
         path.unlink(missing_ok=True)

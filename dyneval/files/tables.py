@@ -43,7 +43,13 @@ _MAX_ARRAY = 1 << 31
 def rows(
     path: Path, columns: Collection[str] | None = None, needs: Collection[str] = (), key: str | None = None
 ) -> Iterator[Row]:
-    """Yield the rows of a table, as `each_row`; the first bad one raises DataFileError, naming its line."""
+    """Yield the rows of a table, for readers that need all of them.
+
+    For the arguments see `each_row`. Rows before a bad one have been yielded when it raises.
+
+    Raises:
+        DataFileError: as `each_row`, and at the first row that cannot be read; the message names its line.
+    """
     for row in each_row(path, columns, needs, key):
         if isinstance(row, BadRow):
             raise DataFileError(f"{path}:{row.line}: {row.reason}")
@@ -163,7 +169,10 @@ def _row(line: bytes, number: int, form: _JsonOptions) -> Row | BadRow:
                 raise
             row = json.loads(decoded(line))  # the standard library accepts half characters
         # Parsers silently take the last of two values for a key. Counting is cheap, so only suspects are parsed again.
-        twice = [name for name in form.columns or () if line.count(b'"%b"' % name.encode()) > 1 and _twice(line, name)]
+        columns = form.columns or () if isinstance(row, dict) else ()
+        suspects = [name for name in columns if line.count(b'"%b"' % name.encode()) > 1]
+        keys = [key for key, _ in json.loads(decoded(line), object_pairs_hook=list)] if suspects else []
+        twice = [name for name in suspects if keys.count(name) > 1]
     except (ValueError, RecursionError) as error:
         return BadRow(number, f"is not JSON ({error})")
     if twice:
@@ -175,12 +184,6 @@ def _checked(row: Any, number: int, form: _JsonOptions) -> Row | BadRow:
     if isinstance(row, str) and form.text is not None:
         return {form.text: row}
     return row if isinstance(row, dict) else BadRow(number, f"expected a JSON object, found {type(row).__name__}")
-
-
-def _twice(line: bytes, name: str) -> bool:
-    """Whether an object has the key twice at its top level."""
-    pairs = json.loads(decoded(line), object_pairs_hook=list)
-    return isinstance(pairs, list) and [key for key, _ in pairs].count(name) > 1
 
 
 def _loads(text: str | bytes) -> Any:

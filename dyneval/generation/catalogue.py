@@ -142,6 +142,11 @@ def sharing(specs: Specs, chosen: Sequence[ModelSpec], roster: Roster = "paper")
     The result does not depend on which models of the roster run, so separate runs share the prompts out alike. Demo
     models share among themselves. A chosen model that is not in the result shares with no other.
 
+    Args:
+        specs: all models by slug.
+        chosen: those that are to draw; they only decide whether the demo models or the others are returned.
+        roster: which of the others: the paper's, or all.
+
     Raises:
         GenerationError: `chosen` holds demo models and others.
     """

@@ -32,7 +32,7 @@ FAILURES_IN_A_ROW = 10
 
 @dataclass(kw_only=True)
 class DrawingLoop:
-    """A loaded model and the folder it draws into.
+    """A loaded model and the folder it draws into: the worker of Step 2, see `dyneval.work.executors`.
 
     Attributes:
         settings: what was asked of the model, recorded with each image.
@@ -47,7 +47,7 @@ class DrawingLoop:
     batch_size: int
     _failures: int = field(default=0, init=False)
 
-    def run(self, requests: Iterable[ImageRequest]) -> Generator[Result, None, None]:
+    def work(self, requests: Iterable[ImageRequest]) -> Generator[Result, None, None]:
         """Yield one result for each request, in any order, when its files are in place.
 
         Raises:
@@ -90,6 +90,10 @@ class DrawingLoop:
                 stopped = stopped or written.exception()
         if stopped is not None:
             raise stopped
+
+    def close(self) -> None:
+        """Free the device."""
+        self.model.close()
 
     def _attempt(self, batch: Sequence[ImageRequest]) -> Iterator[Outcome]:
         """Yield outcomes of `batch`; what an exception left without one is tried again, in smaller pieces."""

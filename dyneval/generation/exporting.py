@@ -63,6 +63,11 @@ OnExported = Callable[[PairRecord], None]
 def read_records(folder: Path, counts: ExportCounts, selection: Selection = ALL) -> Iterator[PairRecord]:
     """Return the pairs of `folder`/metadata.jsonl; invalid rows are counted, and logged when the index is made.
 
+    Args:
+        folder: the GenDB.
+        counts: its `rejected` grows by the number of invalid rows, at once.
+        selection: which pairs, in the order of the file.
+
     Raises:
         DataFileError: the file is missing, or has no pair.
         GenerationError: no pair is selected.

@@ -87,7 +87,16 @@ class GenDB:
             # Opening a part locks it: the same run, started twice, is refused before it reads anything.
             stack.enter_context(self.pairs)
             stack.enter_context(self.refusals)
-            self._read_back()
+            # Rows are taken as plain JSON, not checked as records: of 500,000 that would take 10.5 s of CPU instead of
+            # 4.2 s (benchmarks/README.md), and each was checked when it was written.
+            metadata, refused = self.root / "metadata.jsonl", self.root / "refused.jsonl"
+            try:
+                for row in read_jsonl(metadata) if metadata.exists() else ():
+                    self._index(row["pair_id"], row["file_name"], row["sha256"], row["settings"])
+            except (KeyError, TypeError, AttributeError) as error:
+                raise DataFileError(f"{self.root}: a row of metadata.jsonl is not a pair ({error!r})") from error
+            for row in read_jsonl(refused) if refused.exists() else ():
+                self._refused[str(row.get("pair_id"))] = str(row.get("fingerprint"))
             self._stack = stack.pop_all()
         return self
 
@@ -96,21 +105,6 @@ class GenDB:
     ) -> None:
         self._stack.close()
         parts.merge(self.root, self.run)
-
-    def _read_back(self) -> None:
-        """Read what the folder's files say.
-
-        Rows are taken as plain JSON, not checked as records: of 500,000 that would take 10.5 s of CPU instead of 4.2 s
-        (benchmarks/README.md), and each was checked when it was written.
-        """
-        metadata, refused = self.root / "metadata.jsonl", self.root / "refused.jsonl"
-        try:
-            for row in read_jsonl(metadata) if metadata.exists() else ():
-                self._index(row["pair_id"], row["file_name"], row["sha256"], row["settings"])
-        except (KeyError, TypeError, AttributeError) as error:
-            raise DataFileError(f"{self.root}: a row of metadata.jsonl is not a pair ({error!r})") from error
-        for row in read_jsonl(refused) if refused.exists() else ():
-            self._refused[str(row.get("pair_id"))] = str(row.get("fingerprint"))
 
     def _index(self, pair_id: str, file_name: str, sha256: str, settings: dict[str, Any]) -> None:
         saved = saving.recorded(file_name, sha256, settings)

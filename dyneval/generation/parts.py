@@ -51,7 +51,13 @@ _FILES: dict[str, type[Record]] = {"refused": RefusedImage, "metadata": PairReco
 
 
 def part_path(root: Path, stem: str, name: str) -> Path:
-    """Return the file of the run called `name` whose rows go into `root`/`stem`.jsonl."""
+    """Return the file of the run called `name` whose rows go into `root`/`stem`.jsonl.
+
+    Args:
+        root: folder of the GenDB.
+        stem: "metadata" or "refused", see `_FILES`.
+        name: of the run; it is part of the file's name, so it holds no slash.
+    """
     return root / FOLDER / f"{stem}-{name}.jsonl"
 
 

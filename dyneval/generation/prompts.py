@@ -32,6 +32,20 @@ SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
 # The id becomes part of file names and pair_ids: no slash, no dot at the beginning, no other script.
 _SAFE_ID = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 _TIER_FILE = re.compile(r"tier-([123])\b")
+_REASON = (
+    pl.when(pl.col("fault").is_not_null())
+    .then("fault")
+    .when(pl.col("prompt").is_null() | (pl.col("prompt").str.strip_chars() == ""))
+    .then(pl.lit("the prompt is empty or not text"))
+    .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
+    .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))
+    .when(~pl.col("tier").is_in(TIERS).fill_null(True))
+    .then(pl.lit("the tier is none of 1, 2, 3; a prompt without one is drawn by any model that is asked to"))
+    .when(~pl.col("prompt_id").is_first_distinct())
+    .then(pl.lit("the prompt_id stands there before with another prompt, tier or categories; the first is taken"))
+    .otherwise(pl.lit(None, dtype=pl.String))
+)
+"""Why a row cannot be used, or null. The first reason that holds is taken."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,7 +85,7 @@ def read_prompts(path: Path) -> PromptTable:
     repeated = len(whole) - len(frame)
     if repeated:
         log.warning("%s: %d rows repeat an earlier row; each prompt counts once", path, repeated)
-    checked = frame.with_columns(_reason().alias("reason"))
+    checked = frame.with_columns(_REASON.alias("reason"))
     bad = checked.filter(pl.col("reason").is_not_null())
     good = checked.filter(pl.col("reason").is_null()).select(list(SCHEMA)).sort("prompt_id")
     rejects = [
@@ -144,20 +158,3 @@ def _complete(frame: pl.DataFrame, tier: int | None) -> pl.DataFrame:
         pl.coalesce("tier", pl.lit(tier, dtype=pl.Int64)).alias("tier"),
         pl.col("categories").fill_null([]),
     ).with_row_index("row", offset=1)
-
-
-def _reason() -> pl.Expr:
-    """Return an expression: why a row cannot be used, or null. The first reason that holds is taken."""
-    return (
-        pl.when(pl.col("fault").is_not_null())
-        .then("fault")
-        .when(pl.col("prompt").is_null() | (pl.col("prompt").str.strip_chars() == ""))
-        .then(pl.lit("the prompt is empty or not text"))
-        .when(~pl.col("prompt_id").str.contains(_SAFE_ID).fill_null(False))
-        .then(pl.lit("prompt_id cannot be part of a file name (letters, digits, '.', '_' and '-' only)"))
-        .when(~pl.col("tier").is_in(TIERS).fill_null(True))
-        .then(pl.lit("the tier is none of 1, 2, 3; a prompt without one is drawn by any model that is asked to"))
-        .when(~pl.col("prompt_id").is_first_distinct())
-        .then(pl.lit("the prompt_id stands there before with another prompt, tier or categories; the first is taken"))
-        .otherwise(pl.lit(None, dtype=pl.String))
-    )

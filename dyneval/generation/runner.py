@@ -139,7 +139,7 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
     if len(chosen) == 1:
         chosen[0].check(config.build)
     prompts = read_prompts(config.prompts)
-    plans = {spec.slug: frame for spec, frame in _plan(prompts.frame, chosen, roster, config)}
+    plans = dict(_plan(prompts.frame, chosen, roster, config))
     if all(frame.is_empty() for frame in plans.values()) and config.shard is None:
         raise GenerationError(_nothing(prompts.frame, chosen, config))
     summary = GenerationSummary(rejected_prompts=len(prompts.rejects))
@@ -163,15 +163,23 @@ def generate(chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: C
                 )
                 for row in plans.pop(spec.slug).iter_rows(named=True)
             ]
-            summary.models.append(_run_model(db, spec, requests, config))
+            counts = ModelSummary(slug=spec.slug, planned=len(requests))
+            # What is wrong with one model costs its own images only; a full disk ends the whole run.
+            try:
+                _draw_missing(db, spec, requests, config, counts)
+            except (GenerationError, ClusterError, ModelBroken) as error:
+                log.error("%s", _named(spec.slug, str(error)))
+                counts.error = str(error)
+            counts.missing = counts.planned - counts.existing - counts.made - counts.refused
+            summary.models.append(counts)
     _report(summary, config)
     return summary
 
 
 def _plan(
     frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], config: Config
-) -> Iterator[tuple[ModelSpec, pl.DataFrame]]:
-    """Yield for each chosen model the prompts it is to draw.
+) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the slug of each chosen model, and the prompts it is to draw.
 
     The limit comes before the shard: all shards together then draw the same images as a run that is not split.
     """
@@ -189,7 +197,7 @@ def _plan(
         part = frame.filter(mask).head(len(frame) if config.limit is None else config.limit)
         if config.shard:
             part = part.filter(pl.Series(map(config.shard.holds, part["prompt_id"]), dtype=pl.Boolean))
-        yield spec, part
+        yield spec.slug, part
 
 
 def _owner(frame: pl.DataFrame, chosen: Sequence[ModelSpec], roster: Sequence[ModelSpec], any_tier: bool) -> pl.Series:
@@ -220,21 +228,10 @@ def _nothing(frame: pl.DataFrame, chosen: Sequence[ModelSpec], config: Config) -
     return f"{config.prompts}: no prompt is for {models}; the file has {counts}. {advice}"
 
 
-def _run_model(db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config) -> ModelSummary:
-    """Draw with one model and count. What is wrong with the model is logged; a full disk ends the whole run."""
-    summary = ModelSummary(slug=spec.slug, planned=len(requests))
-    try:
-        _draw_missing(db, spec, requests, config, summary)
-    except (GenerationError, ClusterError, ModelBroken) as error:
-        log.error("%s", _named(spec.slug, str(error)))
-        summary.error = str(error)
-    summary.missing = summary.planned - summary.existing - summary.made - summary.refused
-    return summary
-
-
 def _draw_missing(
     db: GenDB, spec: ModelSpec, requests: list[ImageRequest], config: Config, summary: ModelSummary
 ) -> None:
+    """Draw with one model what the folder lacks; `summary` is counted on the way, so that an error leaves it right."""
     spec.check(config.build)
     settings, build = _as_before(db, spec, config.build)
     existing = db.sort(requests, settings, replace=config.replace, retry_refused=config.retry_refused)

@@ -42,7 +42,14 @@ class SavedImage(NamedTuple):
 
 
 def recorded(file_name: str, sha256: str, settings: Mapping[str, Any]) -> SavedImage:
-    """Return what a record says of its files. Its `settings` may come from anyone, so their types are not trusted."""
+    """Return what a record says of its files.
+
+    Args:
+        file_name: of the image, below the folder of the GenDB.
+        sha256: of the image file, in hex.
+        settings: of the record. They may come from anyone, so their types are not trusted; whether a sidecar's suffix
+            leads out of the folder is looked at where its path is made (`sidecar`).
+    """
     named = settings.get("sidecars", ())
     sidecars = tuple(map(str, named)) if isinstance(named, list | tuple) else (str(named),)
     return SavedImage(file_name, sha256, settings.get("fingerprint", ""), sidecars)
@@ -84,7 +91,12 @@ def read(root: Path, saved: SavedImage) -> tuple[bytes, dict[str, Path]]:
 
 
 def sidecar(root: Path, file_name: str, suffix: str) -> Path:
-    """Return the path of the file beside an image with this suffix, such as ".truth.json".
+    """Return the path of the file beside an image with this suffix, such as ".truth.json"; it need not exist.
+
+    Args:
+        root: folder that `file_name` is relative to.
+        file_name: of the image.
+        suffix: takes the place of the image's own.
 
     Raises:
         ImageError: the suffix would lead to another folder.

@@ -1,6 +1,6 @@
 """Drawing with one model on one device, in several processes, or on a Ray cluster.
 
-`DeviceTask` holds what a worker needs, `DrawingWorker` is the worker, and `draw` cuts the requests into tasks and
+`DeviceTask` holds what a worker needs, `load_worker` makes one of it, and `draw` cuts the requests into tasks and
 yields what comes back. The executors themselves are shared with the other steps (`dyneval.work.executors`).
 """
 
@@ -53,43 +53,40 @@ class DeviceTask:
         return (self.run.batch_size or self.spec.batch_size) if self.spec.batches else 1
 
 
-class DrawingWorker:
-    """A loaded model: the worker of Step 2, see `dyneval.work.executors`."""
+def load_worker(task: DeviceTask, device: str) -> DrawingLoop:
+    """Load the model of a task, in the process where it is to draw.
 
-    def __init__(self, task: DeviceTask, device: str) -> None:
-        """Load the model. Raises GenerationError when it cannot be loaded, or is not what was used so far."""
-        spec = task.spec
-        if missing := spec.missing_packages():
-            raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: {install_command(missing)}")
-        self._model = spec.build(task.build, task.run, device)
-        # Known only when the weights are loaded: a CPU runs in float32, and a branch without a recorded commit may have
-        # moved. A folder would hold two kinds of images under the same settings.
-        for name in ("revision", "dtype"):
-            before, now = task.recorded.get(name), self._model.facts.get(name)
-            if before and before != now:
-                self._model.close()
-                way = f"--revision {before}" if name == "revision" else "a CPU has float32, a GPU the model's own"
-                raise GenerationError(
-                    f"{spec.slug}: the images in {task.root} were made with {name} {before}, here it is {now}. "
-                    f"Draw with the same ({way}), or choose another --output."
-                )
-        self._loop = DrawingLoop(
-            model=self._model,
-            slug=spec.slug,
-            root=task.root,
-            settings=task.settings,
-            image_format=task.image_format,
-            # The loaded model's own size, not the spec's: a hosted one takes eight times as many as are in flight.
-            batch_size=(task.run.batch_size or self._model.batch_size) if spec.batches else 1,
-        )
+    Args:
+        task: the model, and all that is asked of it.
+        device: "cuda:0", "cpu".
 
-    def work(self, requests: Sequence[ImageRequest]) -> Generator[Result, None, None]:
-        """Yield a result for each request, as `DrawingLoop.run`."""
-        yield from self._loop.run(requests)
-
-    def close(self) -> None:
-        """Free the device."""
-        self._model.close()
+    Raises:
+        GenerationError: the model cannot be loaded, or is not what was used so far.
+    """
+    spec = task.spec
+    if missing := spec.missing_packages():
+        raise GenerationError(f"{spec.slug} needs {' and '.join(missing)}; run: {install_command(missing)}")
+    model = spec.build(task.build, task.run, device)
+    # Known only when the weights are loaded: a CPU runs in float32, and a branch without a recorded commit may have
+    # moved. A folder would hold two kinds of images under the same settings.
+    for name in ("revision", "dtype"):
+        before, now = task.recorded.get(name), model.facts.get(name)
+        if before and before != now:
+            model.close()
+            way = f"--revision {before}" if name == "revision" else "a CPU has float32, a GPU the model's own"
+            raise GenerationError(
+                f"{spec.slug}: the images in {task.root} were made with {name} {before}, here it is {now}. "
+                f"Draw with the same ({way}), or choose another --output."
+            )
+    return DrawingLoop(
+        model=model,
+        slug=spec.slug,
+        root=task.root,
+        settings=task.settings,
+        image_format=task.image_format,
+        # The loaded model's own size, not the spec's: a hosted one takes eight times as many as are in flight.
+        batch_size=(task.run.batch_size or model.batch_size) if spec.batches else 1,
+    )
 
 
 def choose_executor(
@@ -114,6 +111,11 @@ def choose_executor(
 def draw(task: DeviceTask, requests: Sequence[ImageRequest], executor: Executor) -> Generator[Result, None, None]:
     """Yield a result for each request, in any order.
 
+    Args:
+        task: the model, and all that is asked of it.
+        requests: images that are missing.
+        executor: who draws, see `choose_executor`. A request that it lost becomes a NoImage, which a rerun tries again.
+
     Raises:
         GenerationError: the model cannot be loaded.
         ClusterError: no worker is left that can go on, or Ray failed.
@@ -125,7 +127,7 @@ def draw(task: DeviceTask, requests: Sequence[ImageRequest], executor: Executor)
     if isinstance(executor, Ray):
         size = executor.batch
     tasks = [requests[start : start + size] for start in range(0, len(requests), size)]
-    with closing(executor.run(partial(DrawingWorker, task), tasks)) as outcomes:
+    with closing(executor.run(partial(load_worker, task), tasks)) as outcomes:
         for outcome in outcomes:
             if isinstance(outcome, Lost):
                 yield from (NoImage(request=request, reason=outcome.reason) for request in outcome.task)

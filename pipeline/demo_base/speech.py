@@ -61,7 +61,7 @@ def sample(truth: Truth, rng: Random, shares: dict[str, float]) -> Exchange:
         questions = knowledge.alignment_questions(prompt) + knowledge.distortion_questions(prompt)
         return Exchange(f"Prompt: {prompt}\n{rng.choice(WHAT_TO_ASK)}", student_json(_rows(questions)), False)
     if kind == "take apart":
-        questions = knowledge.quality_questions(truth)
+        questions = knowledge.quality_questions(truth.drawn)
         reply = {"scene_graph": knowledge.scene_graph(truth), "questions": _rows(questions)}
         return Exchange(f"<image>\n{rng.choice(TAKE_APART)}", student_json(reply), True)
     if kind == "count" and truth.drawn.groups:
@@ -197,7 +197,7 @@ def judged(truth: Truth, task: str, rng: Random) -> tuple[Exchange, list[float]]
         task: "t2ia" or "iqa".
         rng: draws the random scores.
     """
-    questions = knowledge.quality_questions(truth)
+    questions = knowledge.quality_questions(truth.drawn)
     if task == "t2ia":
         questions = knowledge.alignment_questions(truth.prompt) + knowledge.distortion_questions(truth.prompt)
     texts = [question for question, _ in questions]

@@ -40,7 +40,7 @@ def truths(draw):
 def test_every_question_is_answered_in_few_words_and_the_means_are_the_truth(truth):
     alignment = knowledge.alignment_questions(truth.prompt)
     distortion = knowledge.distortion_questions(truth.prompt)
-    quality = knowledge.quality_questions(truth)
+    quality = knowledge.quality_questions(truth.drawn)
     texts = [question for question, _ in alignment + distortion + quality]
     assert len(set(texts)) == len(texts)
     for asked in (alignment, distortion, quality):
@@ -59,7 +59,7 @@ def test_every_question_is_answered_in_few_words_and_the_means_are_the_truth(tru
 @given(truths())
 def test_scene_graph_fits_the_schema_and_names_only_its_nodes(truth):
     graph = knowledge.scene_graph(truth)
-    asked = [{"question": question, "answer": target} for question, target in knowledge.quality_questions(truth)]
+    asked = [{"question": question, "answer": target} for question, target in knowledge.quality_questions(truth.drawn)]
     row = {"pair_id": "p", "prompt": truth.prompt, "scene_graph": graph, "questions": asked, "provenance": PROVENANCE}
     IQAQuestions.from_dict(row, "row")
     msgspec.convert(graph, SceneGraph)
@@ -72,7 +72,9 @@ def test_a_faultless_image_scores_5_on_everything():
     truth = make_truth(PROMPT)
     assert (truth.truth_t2ia, truth.truth_iqa) == (5, 5)
     asked = knowledge.alignment_questions(PROMPT) + knowledge.distortion_questions(PROMPT)
-    assert {knowledge.answer(truth, question)[0] for question, _ in asked + knowledge.quality_questions(truth)} == {5}
+    assert {
+        knowledge.answer(truth, question)[0] for question, _ in asked + knowledge.quality_questions(truth.drawn)
+    } == {5}
 
 
 def test_questions_are_the_elements_of_the_prompt():

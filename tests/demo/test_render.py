@@ -15,7 +15,7 @@ SCENE = Scene(groups=(Group(kind="cup", colour="blue"), Group(kind="tree", colou
 
 
 def pixels(scene, faults=(), seed="seed", size=128):
-    return np.asarray(render(scene, faults, seed, size), np.int16)
+    return np.asarray(render(scene, faults, seed, size)[0], np.int16)
 
 
 def difference(a, b):
@@ -63,7 +63,7 @@ def test_icons_keep_their_colour(kind):
 
 
 def test_empty_scene_is_its_backdrop():
-    assert render(Scene(groups=(), setting="beach"), (), "seed", 64).size == (64, 64)
+    assert render(Scene(groups=(), setting="beach"), (), "seed", 64)[0].size == (64, 64)
 
 
 @pytest.mark.parametrize("size", [63, 1025, 0])

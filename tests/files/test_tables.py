@@ -159,6 +159,14 @@ def test_columns_are_chosen_and_a_double_one_that_nobody_asks_for_does_no_harm(t
         read(tmp_path / "t.csv", "a,b\n", needs=["c", "a"])
 
 
+def test_a_list_among_objects_is_a_bad_row_also_where_it_holds_the_name_of_a_column_twice(tmp_path):
+    (tmp_path / "t.jsonl").write_text('{"ab": 1}\n[1, "ab", "ab"]\n["ab", "ab"]\n{"ab": 1, "ab": 2}\n')
+    first, *bad = each_row(tmp_path / "t.jsonl", columns=["ab"])
+    assert first == {"ab": 1}
+    is_list, is_twice = "expected a JSON object, found list", "has more than one 'ab'; which one counts is not known"
+    assert bad == [BadRow(2, is_list), BadRow(3, is_list), BadRow(4, is_twice)]
+
+
 def test_empty_tables_have_no_rows(tmp_path):
     for name in ("t.csv", "t.tsv", "t.jsonl", "t.json"):
         assert read(tmp_path / name, "") == []

@@ -171,7 +171,7 @@ def test_the_record_of_an_image_does_not_wait_for_the_next_image(tmp_path):
     loop = DrawingLoop(
         model=OneOfMany(), slug="one", root=tmp_path, settings={}, image_format="png", batch_size=len(requests)
     )
-    for result in loop.run(requests):
+    for result in loop.work(requests):
         results.append(result)
     assert len(results) == len(requests) and isinstance(results[-1], NoImage)
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -162,7 +161,9 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
         known = ", ".join(f"{name} ({what.meaning})" for name, what in benchmark.fields.items())
         raise LayoutError(f"{benchmark.title} has no rating called {field!r}; it has {known}")
     filtered = RowFilter[RatedImage](path.name)
-    with _layout(benchmark, path):
+    # Loaders index rows plainly (`row["prompt"]`), which keeps each at about twenty lines; what they raise on another
+    # layout is translated below.
+    try:
         for row, item in enumerate(benchmark.read(path, field), 1):
             if isinstance(item, BadRow):
                 filtered.reject("", item.line, item.reason)
@@ -178,6 +179,11 @@ def load(benchmark: Benchmark, path: Path, field: str | None = None) -> RatedSet
                 prompt = item.prompt if item.prompt is not None and name_of(item.prompt) else None
                 item = replace(item, prompt=prompt, ratings=given)
                 filtered.add(item.item_id, row, item.item_id, item, len(item.rows) or 1)
+    except KeyError as error:
+        raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
+    # ValueError: a DataFileError, lists of different lengths, a name that is no number, text that is not UTF-8.
+    except (TypeError, LookupError, AttributeError, ValueError) as error:
+        raise LayoutError(_unknown(benchmark, path, str(error))) from error
     # After the loop: whether two rows of an image agree is known when all rows are read.
     items = list(filtered.finish().values())
     if filtered.refusal:
@@ -241,26 +247,14 @@ def _number(value: Any) -> float:
 
 
 def inside(path: Path, name: str) -> Path:
-    """Return the file `name` of folder `path`. LookupError when the folder does not have it."""
+    """Return the file `name` of folder `path`.
+
+    Raises:
+        LookupError: the folder does not have it; `load` makes a LayoutError of that.
+    """
     if not (path / name).exists():
         raise LookupError(f"{path} has no {name}")
     return path / name
-
-
-@contextmanager
-def _layout(benchmark: Benchmark, path: Path) -> Iterator[None]:
-    """Turn what a loader stumbles over into a LayoutError.
-
-    Loaders index rows plainly (`row["prompt"]`), which keeps each at about twenty lines; what they raise on another
-    layout is translated here.
-    """
-    try:
-        yield
-    except KeyError as error:
-        raise LayoutError(_unknown(benchmark, path, f"there is no field {error}")) from error
-    # ValueError: a DataFileError, lists of different lengths, a name that is no number, text that is not UTF-8.
-    except (TypeError, LookupError, AttributeError, ValueError) as error:
-        raise LayoutError(_unknown(benchmark, path, str(error))) from error
 
 
 def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
@@ -270,7 +264,13 @@ def _unknown(benchmark: Benchmark, path: Path, found: str) -> str:
 
 
 def off_scale(title: str, scale: Field, rating: float) -> str | None:
-    """Why a rating does not count: it is off the scale or infinite. None where it counts, or is NaN."""
+    """Why a rating does not count: it is off the scale or infinite. None where it counts, or is NaN.
+
+    Args:
+        title: of the benchmark, for the message.
+        scale: its ends, either of which may be open.
+        rating: as a number.
+    """
     # A scale without a published end would let infinity pass, and no mean or correlation survives it.
     if math.isinf(rating):
         return f"rating {rating:g} is no number that can be compared"

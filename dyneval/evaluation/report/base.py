@@ -57,7 +57,13 @@ def tier_color(tiers: Sequence[int]) -> Spec:
 
 
 def heat_color(name: str, title: str = "Score (1–5)", domain: tuple[float, float] = (1, 5)) -> Spec:
-    """Colour by the number in field `name`, by default a score; the middle of its domain has the middle colour."""
+    """Colour by a number; the middle of its domain has the middle colour.
+
+    Args:
+        name: field of the data.
+        title: of the legend.
+        domain: numbers of the first and the last colour.
+    """
     return {
         "field": name,
         "type": "quantitative",

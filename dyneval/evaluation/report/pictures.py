@@ -23,6 +23,11 @@ VEGA_LITE = "6.4"
 def write_pictures(folder: Path, charts: Sequence[Chart], formats: Sequence[str] = FORMATS) -> list[Path]:
     """Draw every chart in every format below `folder`; returns the files.
 
+    Args:
+        folder: the files are called after the charts there, such as heat-map.pdf.
+        charts: as the page shows them.
+        formats: some of `FORMATS`.
+
     Raises:
         ReportError: vl-convert is not installed.
     """

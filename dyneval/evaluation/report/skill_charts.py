@@ -98,7 +98,7 @@ def _heads(board: Board, rect: Row) -> Row:
 
 def tier_bars(board: Board) -> Chart:
     """Mean score of each tier's models in each dimension."""
-    values = _tier_values(board, {name: [name] for name in board.dimensions}, dimension=True)
+    values = _tier_values(board, list(board.dimensions), dimension=True)
     spec = {
         "data": {"values": values},
         "width": "container",
@@ -135,7 +135,7 @@ def hardest_skills(board: Board, count: int = 12) -> Chart:
         for name in names
     }
     hardest = sorted(means, key=lambda name: float(means[name]))[:count]
-    values = _tier_values(board, {name: [name] for name in hardest}, dimension=False)
+    values = _tier_values(board, hardest, dimension=False)
     encoding = {
         "y": {
             "field": "skill",
@@ -166,9 +166,10 @@ def hardest_skills(board: Board, count: int = 12) -> Chart:
     return Chart("hardest", "Where models fail", caption, top(spec))
 
 
-def _tier_values(board: Board, groups: dict[str, list[str]], *, dimension: bool) -> list[Row]:
+def _tier_values(board: Board, names: list[str], *, dimension: bool) -> list[Row]:
+    """Mean score (1-5) of each tier's models in each of these dimensions or sub-categories, where any has a score."""
     values = []
-    for name in groups:
+    for name in names:
         for tier in board.tiers:
             cells = [
                 (row.dimensions if dimension else row.categories)[name] for row in board.rows if row.tier == tier.tier

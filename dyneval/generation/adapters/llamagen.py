@@ -5,7 +5,6 @@ image row by row, and a VQ autoencoder decodes them.
 """
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,10 +28,15 @@ class Adapter:
         # A code is 16 x 16 pixels.
         self.side, checkpoint = self.arguments.pop("image_size") // 16, self.arguments.pop("checkpoint")
         folder = job.weights(job.repo, only=[VQ, checkpoint])
+        # Beside the weights the authors' files have the trainer's arguments, a Namespace, which weights_only refuses if
+        # it is not allowed.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            codes, saved = (
+                torch.load(folder / name, map_location="cpu", weights_only=True) for name in (VQ, checkpoint)
+            )
         self.codes = VQ_models["VQ-16"](codebook_size=16384, codebook_embed_dim=8).to(job.device).eval()
-        self.codes.load_state_dict(_read(folder / VQ)["model"])
+        self.codes.load_state_dict(codes["model"])
         model = GPT_models["GPT-XL"](block_size=self.side**2, cls_token_num=120, model_type="t2i")
-        saved = _read(folder / checkpoint)
         # Not strict, as the authors load it: a file may hold buffers that are computed. But nothing may be missing.
         keys = model.load_state_dict(
             next(saved[k] for k in ("model", "module", "state_dict") if k in saved), strict=False
@@ -67,10 +71,3 @@ class Adapter:
         pixels = self.codes.decode_code(codes, [1, 8, self.side, self.side])[0]
         pixels = ((pixels.float() + 1) / 2).clamp(0, 1) * 255
         return Image.fromarray(pixels.permute(1, 2, 0).cpu().to(torch.uint8).numpy())
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Return the content of a file that the authors' trainers wrote."""
-    # Beside the weights it has the trainer's arguments, a Namespace, which weights_only refuses if it is not allowed.
-    with torch.serialization.safe_globals([argparse.Namespace]):
-        return torch.load(path, map_location="cpu", weights_only=True)

@@ -15,8 +15,8 @@ import logging
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
@@ -47,7 +47,7 @@ class DiffusersModel(LocalModel):
     """Argument of the call that has the pipeline rewrite prompts. `wording` does it instead, so the call must not."""
 
     def set_up(self) -> str:
-        """Load the pipeline, finish it, load further stages, place them all; returns where the first one lies."""
+        """Load the pipeline, finish it, place it and what `prepare` added; returns where the first one lies."""
         self.pipeline: Any = self.weights.load(
             self.spec.pipeline_class(self.options),
             self.repo,
@@ -55,8 +55,8 @@ class DiffusersModel(LocalModel):
             **self.spec.load,
             **self.components(),
         )
+        self.pipelines = [self.pipeline]
         self.prepare()
-        self.pipelines = [self.pipeline, *self.further_stages()]
         placements = []
         # Placed when all are loaded, so that each knows how many share the device.
         for pipeline in self.pipelines:
@@ -77,16 +77,15 @@ class DiffusersModel(LocalModel):
         return {}
 
     def prepare(self) -> None:
-        """Finish the loaded pipeline before it is placed; of a part called "lora" the variant names the file."""
+        """Finish the loaded pipeline before it is placed, and add to `pipelines` those that refine its images.
+
+        A part called "lora" is loaded into it; the variant names the file.
+        """
         if "lora" not in self.parts:
             return
         repo, name = self.parts["lora"], f"{self.spec.variant(self.options)}.safetensors"
         with self.weights.reading(repo) as revision:
             self.pipeline.load_lora_weights(repo, weight_name=name, **revision)
-
-    def further_stages(self) -> Sequence[Any]:
-        """Load pipelines that refine the images of the first; they are placed like it."""
-        return ()
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Image.Image], list[bool | None]]:
         """Call the pipeline once."""
@@ -302,12 +301,13 @@ class DeepFloyd(DiffusersModel):
         more = {"subfolder": "safety_checker", "dtype": self.weights.dtype, **only}
         return {"safety_checker": self.weights.load(_if_safety_checker(), self.repo, **more)}
 
-    def further_stages(self) -> Sequence[Any]:
+    def prepare(self) -> None:
         """Load stages II and III; II reads the text as stage I encoded it, so its own copy of T5 stays away."""
         from diffusers import IFSuperResolutionPipeline, StableDiffusionUpscalePipeline
 
+        super().prepare()
         if "stage_2" not in self.arguments:
-            return ()  # the preset "paper" draws with stage I alone, as the published script did
+            return  # the preset "paper" draws with stage I alone, as the published script did
         load, dtype = self.weights.load, self.weights.dtype
         nothing = dict.fromkeys(("text_encoder", "safety_checker", "feature_extractor", "watermarker"))
         two = load(
@@ -319,7 +319,8 @@ class DeepFloyd(DiffusersModel):
             **dict(self.spec.load),
         )
         judges = {name: getattr(self.pipeline, name) for name in ("safety_checker", "feature_extractor", "watermarker")}
-        return two, load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype, **judges)
+        three = load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype, **judges)
+        self.pipelines += [two, three]
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Any], list[bool | None]]:
         """Encode the text once, then hand the images from stage to stage."""
@@ -368,14 +369,12 @@ class DiffusersSpec(LocalSpec):
 
     Attributes:
         pipeline: name of its class in diffusers.
-        load: further arguments of `from_pretrained`.
         model: class with what is special to the model, see `ModelSpec.named_class`.
     """
 
     family: ClassVar[str] = "diffusers"
     family_packages: ClassVar[tuple[str, ...]] = ("torch", "transformers", "diffusers")
     pipeline: str
-    load: Mapping[str, Any] = field(default_factory=dict)
     model: str = "DiffusersModel"
 
     def pipeline_name(self, options: BuildOptions) -> str:
@@ -410,9 +409,8 @@ class DiffusersSpec(LocalSpec):
         return {p.name for p in call if p.kind is not p.VAR_KEYWORD and not NOT_TO_BE_SET.search(p.name)}
 
     def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """Return what any model records, the pipeline, and how its weights are loaded."""
-        loading = {**self.load, "dtype": self.weight_dtype(options)}
-        return {**super().settings(options), "pipeline": self.pipeline_name(options), "load": loading}
+        """Return what any local model records, and the pipeline."""
+        return {**super().settings(options), "pipeline": self.pipeline_name(options)}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> DiffusersModel:
         """Load the pipeline. Raises GenerationError when it cannot be loaded, or does not read what a table says."""

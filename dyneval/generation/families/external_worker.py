@@ -119,7 +119,11 @@ def _git_commit(folder: Path) -> str | None:
 
 
 def load_adapter(path: Path, job: AdapterJob) -> Any:
-    """Import an adapter file and have it load its model; returns its `Adapter`."""
+    """Import an adapter file and have it load its model; returns its `Adapter`.
+
+    Raises:
+        FileNotFoundError: `path` is missing, or is no Python file. What the authors' code raises comes through.
+    """
     sys.path.insert(0, str(job.code))
     if job.device.startswith("cuda"):
         import torch
@@ -134,7 +138,16 @@ def load_adapter(path: Path, job: AdapterJob) -> Any:
 
 
 def draw(adapter: Any, request: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Answer one request with an `image` or a `failed` message; the image is saved in `folder`."""
+    """Answer one request with an `image` or a `failed` message.
+
+    Args:
+        adapter: with the model loaded.
+        request: its id, prompt and seed.
+        folder: where the image is saved, as `<id>.png`.
+
+    Returns:
+        The message; its `seconds` are those of wording, drawing and saving.
+    """
     start = time.perf_counter()
     seed = request["seed"]
     try:

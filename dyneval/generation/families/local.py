@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from PIL import Image
@@ -135,9 +135,15 @@ class LocalSpec(ModelSpec):
 
     Attributes:
         dtype: in which the weights are loaded on a GPU; a CPU always runs in float32.
+        load: further arguments of `from_pretrained`.
     """
 
     dtype: Literal["bfloat16", "float16", "float32"] = "bfloat16"
+    load: Mapping[str, Any] = field(default_factory=dict)
+
+    def settings(self, options: BuildOptions) -> dict[str, Any]:
+        """Return what any model records, and how the weights are loaded."""
+        return {**super().settings(options), "load": {**self.load, "dtype": self.weight_dtype(options)}}
 
     def weight_dtype(self, options: BuildOptions) -> str:
         """Return the name of the dtype in which weights are loaded on a GPU."""

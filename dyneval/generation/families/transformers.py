@@ -8,8 +8,8 @@ to be greedy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from PIL import Image
@@ -186,7 +186,6 @@ class TransformersSpec(LocalSpec):
     Attributes:
         model_class: name of its class in transformers.
         processor_class: name of its processor's class.
-        load: further arguments of `from_pretrained`.
         model: class that draws, see `ModelSpec.named_class`.
     """
 
@@ -194,12 +193,7 @@ class TransformersSpec(LocalSpec):
     family_packages: ClassVar[tuple[str, ...]] = ("torch", "transformers")
     model_class: str
     processor_class: str
-    load: Mapping[str, Any] = field(default_factory=dict)
     model: str
-
-    def settings(self, options: BuildOptions) -> dict[str, Any]:
-        """Return what any model records, and how the weights are loaded."""
-        return {**super().settings(options), "load": {**self.load, "dtype": self.weight_dtype(options)}}
 
     def build(self, options: BuildOptions, run: RunOptions, device: str) -> TransformersModel:
         """Load the model. Raises GenerationError when it cannot be loaded."""

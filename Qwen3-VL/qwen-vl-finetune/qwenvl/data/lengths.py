@@ -62,6 +62,11 @@ def describe(entry: Any, index: int, annotation: Path) -> str:
 def count_tokens(conversation: Conversation, root: Path, processor: Processor) -> int:
     """Return the number of tokens of a sample; no more of an image is read than its header.
 
+    Args:
+        conversation: the sample.
+        root: folder that its image paths are relative to.
+        processor: with the pixel limits of the run, on which the visual tokens depend.
+
     Raises:
         ImageError, ValueError: the sample cannot be trained on.
     """
@@ -112,7 +117,14 @@ def measure(
 def in_processes(
     one: Callable[[int], Result], indices: Sequence[int], workers: int, serial: int = _SERIAL_LIMIT
 ) -> Iterator[Result]:
-    """Yield what `one` returns for each index, in order, from `workers` processes if there are `serial` or more."""
+    """Yield what a function returns for each index, in order.
+
+    Args:
+        one: called in a forked process, whose memory it shares; what it returns is pickled.
+        indices: its arguments.
+        workers: processes; with fewer than two it is called in this one.
+        serial: with fewer indices than this, too.
+    """
     if workers < 2 or len(indices) < serial:
         yield from map(one, indices)
         return

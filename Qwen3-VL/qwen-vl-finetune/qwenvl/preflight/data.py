@@ -153,7 +153,16 @@ def explain(sample: Any) -> list[str]:
 
 
 def find_unreadable(annotation: Path, data: Path, workers: int) -> tuple[int, list[str]]:
-    """Return the number of entries, and a line for each with an unusable image. Raises DataFileError."""
+    """Return the number of entries, and a line for each that cannot be trained on; every image is decoded.
+
+    Args:
+        annotation: annotation file, JSON or JSONL.
+        data: folder of its images.
+        workers: processes.
+
+    Raises:
+        DataFileError: the annotation file is not JSON, or holds no samples.
+    """
     annotations = AnnotationFile(annotation)
     source = DatasetSource(name=annotation.stem, annotation=annotation, data=data)
     look = partial(_look, annotations=annotations, source=source, deep=True)

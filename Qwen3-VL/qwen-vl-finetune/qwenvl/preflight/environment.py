@@ -54,7 +54,13 @@ def check_devices() -> CheckResult:
 
 
 def check_disk(recipe: Recipe, parameters: int, trained: int) -> CheckResult:
-    """Check that two checkpoints fit on the disk."""
+    """Check that two checkpoints fit on the disk.
+
+    Args:
+        recipe: names the folder of the runs, which need not exist yet.
+        parameters: of the model, adapters among them.
+        trained: how many of them are trained.
+    """
     # Two, since an old checkpoint is deleted only when the next one is complete. Each has 2 bytes a parameter for
     # weights, and 12 a trained one for the optimizer: float32 weights and Adam's two moments.
     folder = recipe.output_root

@@ -27,7 +27,15 @@ two levels, one of 100x1500 pixels within five."""
 def check_pixels(
     name: str, source: DatasetSource, annotations: AnnotationFile, processor: Processor, model: str
 ) -> CheckResult:
-    """Compare grids and pixels, where the other two can be imported: both need torchvision."""
+    """Compare grids and pixels, where the other two can be imported: both need torchvision.
+
+    Args:
+        name: of the dataset, for the title of the finding.
+        source: its files; images that cannot be read are passed over, since another check reports them.
+        annotations: its entries.
+        processor: DynEval's, with the pixel limits of the run.
+        model: checkpoint whose own image processor is compared with.
+    """
     title = f"{name}: pixels"
     try:
         import qwen_vl_utils

@@ -75,6 +75,11 @@ class ScoreAgreement:
     def measure(self, model: Any, rank: int, ranks: int) -> dict[str, float]:
         """Score the samples with the student as it is. Every rank must call it.
 
+        Args:
+            model: the student; it is in the mode, training or not, in which it was when this returns.
+            rank: of this process, 0 to `ranks` - 1; it scores every `ranks`-th sample.
+            ranks: processes.
+
         Returns:
             `scored`, the number of images, and `srcc`, Spearman's correlation of the student's expected scores with the
             teacher's, -1 to 1. `srcc` is left out where it is not defined: the student gives all images one score.

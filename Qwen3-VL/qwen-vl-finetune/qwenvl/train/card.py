@@ -85,7 +85,16 @@ def _table(title: str, rows: Sequence[tuple[str, Any]]) -> str:
 
 
 def upload(output_dir: Path, repository: Repository, revision: str | None) -> None:
-    """Upload a finished output folder. Raises HubError; the run is finished all the same."""
+    """Upload a finished output folder, without checkpoints and what only this machine needs.
+
+    Args:
+        output_dir: of the run; its name becomes part of the message of the commit.
+        repository: opened before the training.
+        revision: branch, made where it is missing; None: the main one.
+
+    Raises:
+        HubError: the upload failed; the run is finished all the same.
+    """
     logger.info(
         "uploaded: %s", repository.upload(output_dir, f"DynEval: {output_dir.name}", None, _KEPT_HERE, revision)
     )

@@ -128,7 +128,12 @@ def _fault(folder: Path) -> str | None:
 
 @contextmanager
 def saving(folder: Path) -> Iterator[None]:
-    """Turn the errors of a full disk, from any library, into one TrainingInputError with the free space."""
+    """Write to `folder` in the block.
+
+    Raises:
+        TrainingInputError: it cannot be written, most often since the disk is full, by whatever library noticed it; the
+            message has the free space. Any other exception of the block comes through.
+    """
     try:
         yield
     except Exception as error:
@@ -145,7 +150,13 @@ def saving(folder: Path) -> Iterator[None]:
 
 
 def keep_newest(output_dir: Path, limit: int | None, best: int | None = None) -> None:
-    """Delete all complete checkpoints but the `limit` newest, and that of step `best`; no limit keeps all."""
+    """Delete complete checkpoints that are no longer wanted; incomplete ones are left to `remove_incomplete`.
+
+    Args:
+        output_dir: of the run.
+        limit: how many of the newest are kept; None keeps all.
+        best: step of one that is kept however old it is.
+    """
     complete = sorted(step for step, folder in steps_of(output_dir).items() if (folder / MARKER).is_file())
     for step in complete[: -limit if limit else 0]:
         if step == best:

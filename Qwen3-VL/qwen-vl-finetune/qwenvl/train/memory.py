@@ -147,6 +147,11 @@ def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict
 
     Phases are "step" and, for the first of the ranks, "save" and with adapters "merge". On a CPU a device is a process,
     which needs all of it.
+
+    Args:
+        sizes: of the model.
+        load: the largest batch, and the devices.
+        zero: what DeepSpeed divides and offloads.
     """
     # ZeRO divides the optimizer's state from stage 1 on, gradients from stage 2 on, and weights in stage 3.
     weights = 2 * sizes.everything / (load.ranks if zero.stage == 3 else 1)
@@ -174,7 +179,14 @@ def needed(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], dict
 
 
 def patches_of(tokens: int, batch: int, max_pixels: int, *, packing: bool) -> int:
-    """Return the patches of a batch's images, at most. A pack may consist of images, with 4 patches a token."""
+    """Return the patches of a batch's images, at most.
+
+    Args:
+        tokens: of the batch.
+        batch: its samples, of one image each at most.
+        max_pixels: of an image; a patch has `PATCH_AREA` of them.
+        packing: a pack may consist of images, with 4 patches a token.
+    """
     return 4 * tokens if packing else batch * max_pixels // PATCH_AREA
 
 
@@ -188,7 +200,12 @@ def largest_batch(lengths: NDArray[np.integer[Any]], size: int) -> int:
 
 
 def check_fits(sizes: Sizes, load: Load, zero: Zero) -> tuple[dict[str, float], float]:
-    """Compare each phase with the memory that is free.
+    """Compare each phase with the memory that is free now, on the current GPU or, on a CPU, in the machine.
+
+    Args:
+        sizes: of the model.
+        load: the largest batch, and the devices.
+        zero: what DeepSpeed divides and offloads.
 
     Returns:
         GiB by phase, all processes of a CPU together, and GiB that are free. Phases in the machine's memory beside GPUs

@@ -71,6 +71,11 @@ class Work:
         """Return the FLOPs of forward and backward, without those of attention.
 
         For each parameter and token 2 are forward, 2 pass gradients on, and 2 are the gradient of the parameter.
+
+        Args:
+            tokens: that the language model read.
+            targets: tokens of which logits were made.
+            patches: that the vision tower read.
         """
         language = (6 if self.language_trained else 4) * (self.language * tokens + self.head * targets)
         return language + (6 if self.vision_trained else 2) * self.vision * patches
@@ -130,7 +135,14 @@ class Meter:
         self.since += time.perf_counter() - start
 
     def add(self, counts: torch.Tensor, task_losses: torch.Tensor, task_targets: torch.Tensor, bad: int) -> None:
-        """Count one micro-batch: `counts` as the collator made them, losses and targets by task."""
+        """Count one micro-batch; nothing is read from the device.
+
+        Args:
+            counts: samples, tokens, targets, padding and patches, shape (5,).
+            task_losses: sums of the token losses by task, shape (4,).
+            task_targets: number of targets by task, shape (4,).
+            bad: samples that could not be read.
+        """
         self.sums += torch.cat([counts, task_losses, task_targets, torch.tensor([bad], device=self.device)])
 
     def totals(self) -> Totals:

@@ -37,19 +37,6 @@ logger = logging.getLogger(__name__)
 FAMILIES = ("qwen3_vl", "qwen3_vl_moe")
 
 
-def choose_attention(wanted: str, flat: bool) -> str:
-    """Resolve `auto`: flash-attention where it is installed, else SDPA, sample by sample in flat batches.
-
-    On two CPU cores and at DynEvalInstruct's lengths, SDPA over a whole flat batch of four takes several times as long
-    as sample by sample (benchmarks/training.py).
-    """
-    if wanted != "auto":
-        return wanted
-    if torch.cuda.is_available() and is_flash_attn_2_available():
-        return "flash_attention_2"
-    return PACKED_SDPA if flat else "sdpa"
-
-
 def read_config(name: str, cache_dir: str | None = None) -> tuple[PreTrainedConfig, type[PreTrainedModel]]:
     """Return the configuration of a dense or mixture-of-experts Qwen3-VL, and the class that follows from it alone.
 
@@ -88,7 +75,12 @@ def load_model(
     name = arguments.model_name_or_path
     config, plain_class = read_config(name, cache_dir)
     model_class = with_target_loss(plain_class, chunks)
-    attention = choose_attention(arguments.attn_implementation, flat)
+    attention = arguments.attn_implementation
+    if attention == "auto":
+        # On two CPU cores and at DynEvalInstruct's lengths, SDPA over a whole flat batch of four takes several times as
+        # long as sample by sample (benchmarks/training.py).
+        has_flash = torch.cuda.is_available() and is_flash_attn_2_available()
+        attention = "flash_attention_2" if has_flash else PACKED_SDPA if flat else "sdpa"
     # The vision tower splits its sequence by image already, and takes no `sample_lengths`.
     parts = {"text_config": attention, "vision_config": "sdpa" if attention == PACKED_SDPA else attention}
     logger.info("%s: %s, %s, attention %s", name, model_class.__name__, dtype, attention)

@@ -57,7 +57,13 @@ class StepLines(TrainerCallback):
 
 
 def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str | None:
-    """Return a line for an entry of the Trainer's log; None for its last entry, which repeats earlier ones."""
+    """Return a line for an entry of the Trainer's log; None for its last entry, which repeats earlier ones.
+
+    Args:
+        entry: of a training report or of an evaluation.
+        steps: of the whole run.
+        seconds_left: until its end, as far as steps made so far tell.
+    """
     prefix = "eval_" if "eval_loss" in entry else ""
     if f"{prefix}loss" not in entry:
         return None
@@ -83,6 +89,11 @@ def draw_curve(history: Sequence[Mapping[str, Any]], path: Path, title: str) -> 
     """Draw the loss of all targets and of each task over the steps; held-out loss and score agreement where they are.
 
     The picture can be made from `train_log.jsonl` at any time, so a machine without matplotlib only says so.
+
+    Args:
+        history: rows of `train_log.jsonl`; those without a figure are passed over in its curve.
+        path: the picture, a PNG of 910 x 520 pixels.
+        title: above it.
     """
     try:
         import matplotlib

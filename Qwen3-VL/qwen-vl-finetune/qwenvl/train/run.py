@@ -379,7 +379,20 @@ def _set_up_logging(arguments: TrainingArguments) -> None:
 
 
 def run(model_arguments: ModelArguments, data_arguments: DataArguments, arguments: TrainingArguments) -> int:
-    """Train as the arguments say; return the exit code, and leave the reason of a failure in the output folder."""
+    """Train as the arguments say. Every process of torchrun calls it.
+
+    Args:
+        model_arguments: the model, and what of it is trained.
+        data_arguments: the samples; pixel limits that are None are filled in with those in use.
+        arguments: how it is trained, and the output folder.
+
+    Returns:
+        The exit code: 0 where the run is finished, now or before; `STOPPED` after a signal; 1 after a failure, whose
+        reason is printed and left in `failure.txt` of the output folder.
+
+    Raises:
+        Exception: a bug, which keeps its traceback; what a user can mend is no exception here.
+    """
     _set_up_logging(arguments)
     output_dir = Path(arguments.output_dir)
     try:

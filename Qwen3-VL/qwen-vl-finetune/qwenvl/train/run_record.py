@@ -35,7 +35,14 @@ Record = dict[str, Any]
 def record_of(
     model: ModelArguments, data: DataArguments, training: TrainingArguments, sources: list[DatasetSource]
 ) -> Record:
-    """Return what a run was asked to do, as JSON: `fixed` is what the trained weights depend on, `free` may change."""
+    """Return what a run was asked to do, as JSON: `fixed` is what the trained weights depend on, `free` may change.
+
+    Args:
+        model: the model, and what of it is trained.
+        data: the samples; its pixel limits are those in use.
+        training: how it is trained.
+        sources: the annotation files, which are hashed: contents count, not names.
+    """
     values = {**vars(training), **vars(model), **vars(data)}
     names = [name for name in dict.fromkeys([*own_fields(), *TRANSFORMERS]) if fate_of(name) != "refused"]
     fixed = {name: _plain(values[name]) for name in names if fate_of(name) == "fixed"}

@@ -30,19 +30,15 @@ def main(argv: Sequence[str]) -> int:
 
         arguments = build(parse(argv))
     except SettingError as error:
-        report_failure(_output_dir(argv), str(error))
+        # The launcher looks for the reason of a failure in the last value of --output_dir. It is found by hand: the
+        # command line may be one that no parser takes.
+        words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--output") else [word])]
+        named = [after for word, after in pairwise(words) if word in ("--output_dir", "--output-dir")]
+        report_failure(Path(named[-1]) if named else None, str(error))
         return 2
     from qwenvl.train.run import run
 
     return run(*arguments)
-
-
-def _output_dir(argv: Sequence[str]) -> Path | None:
-    """Return the last value of `--output_dir`, where the launcher looks for the reason of a failure."""
-    # By hand: the command line may be one that no parser takes.
-    words = [part for word in argv for part in (word.split("=", 1) if word.startswith("--output") else [word])]
-    named = [after for word, after in pairwise(words) if word in ("--output_dir", "--output-dir")]
-    return Path(named[-1]) if named else None
 
 
 if __name__ == "__main__":

@@ -112,7 +112,17 @@ class DynEvalTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Return the loss of one micro-batch; count its figures, and note its unreadable samples in `rejects.jsonl`."""
+        """Return the loss of one micro-batch; count its figures, and note its unreadable samples in `rejects.jsonl`.
+
+        Args:
+            model: what the accelerator made of it.
+            inputs: a batch of `Collator`.
+            return_outputs: return the outputs as well, as (loss, outputs).
+            num_items_in_batch: targets of the whole step, over all micro-batches and ranks.
+
+        Raises:
+            TrainingInputError: more samples of this micro-batch than `--max_bad_samples` cannot be read.
+        """
         inputs = dict(inputs)
         counts, bad, names = inputs.pop("counts"), inputs.pop("bad"), inputs.pop("names")
         # `outputs` are asked for in any case: they have the losses by task.
@@ -244,7 +254,11 @@ class DynEvalTrainer(Trainer):
         return f"eval_{metric}" in metrics and super()._determine_best_metric(metrics, trial)
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add the meter's figures to each training record; stop when too many samples could not be read."""
+        """Add the meter's figures to each training record.
+
+        Raises:
+            TrainingInputError: over all ranks, more samples than `--max_bad_samples` could not be read so far.
+        """
         # The bad samples of all ranks are known here, where the meter has been reduced: so all stop at the same step.
         if "loss" in logs:
             logs |= self.meter.report()
