@@ -42,8 +42,8 @@ from pathlib import Path
 from typing import Any
 
 LIBRARIES = (
-    *("deepspeed", "fastapi", "httpx2", "jinja2", "llguidance.numpy", "matplotlib.pyplot", "msgspec", "numpy", "openai"),
-    *("pandas", "PIL.ImageFont", "safetensors.torch", "scipy.stats", "tokenizers", "torch", "torch._dynamo"),
+    *("deepspeed", "fastapi", "httpx2", "jinja2", "llguidance.numpy", "matplotlib.pyplot", "msgspec", "numpy"),
+    *("openai", "pandas", "PIL.ImageFont", "safetensors.torch", "scipy.stats", "tokenizers", "torch", "torch._dynamo"),
     *("torch.distributed.run", "torch.utils.tensorboard", "uvicorn"),
 )
 """Not polars, which has threads once imported: a fork would lose them."""
@@ -128,7 +128,8 @@ class Process(subprocess.Popen):
             "session": options["start_new_session"],
         }
         try:
-            self.pid = server.start(connection, order, [own if own != -1 else number for number, own in enumerate(pipes)])
+            streams = [own if own != -1 else number for number, own in enumerate(pipes)]
+            self.pid = server.start(connection, order, streams)
             self._child_created = True
         finally:
             self._close_pipe_fds(*(options[name] for name in PIPES))
@@ -138,8 +139,8 @@ class Process(subprocess.Popen):
 def for_shells(folder: Path) -> Iterator[Path]:
     """Write commands `python`, `python3`, `torchrun` and `dyneval` to `folder`, which a shell's PATH may begin with.
 
-    What they start is forked as by `run`, with the shell's streams, folder and environment, as a child of the test. Where
-    one of these commands is killed, what it started gets SIGTERM.
+    What they start is forked as by `run`, with the shell's streams, folder and environment, as a child of the test.
+    Where one of these commands is killed, what it started gets SIGTERM.
     """
     beside = Path(_PYTHON).parent
     starts = {"python": [], "python3": [], "torchrun": LAUNCHERS[0], "dyneval": [str(beside / "dyneval")]}
