@@ -10,7 +10,8 @@ waiting and process groups are those of `subprocess`.
 
 What a fork cannot give gets an interpreter of its own, as `subprocess` starts it: another Python or program, options of
 the interpreter (`-S`, `-X importtime`), and an environment that changes what libraries read while they are imported.
-Where only what the Hub's libraries read is changed, the child is forked from a process without those.
+Where only what the Hub's libraries read is changed, the child is forked from a process without those. So it is for an
+environment of tests/environments.py, if that has no other version of what is imported there.
 A shell gives its commands an interpreter each, unless its PATH begins with a folder of `for_shells`.
 A test of start-up itself (which modules are loaded, what imports say on stderr) uses `subprocess`. All children share
 the server's seed of hashes, and the filters of warnings that the libraries set; `tests/coverage.sh` gives each command
@@ -27,10 +28,12 @@ import importlib
 import inspect
 import io
 import json
+import multiprocessing
 import os
 import runpy
 import select
 import signal
+import site
 import socket
 import struct
 import subprocess
@@ -43,12 +46,12 @@ from typing import Any
 
 LIBRARIES = (
     *("deepspeed", "fastapi", "httpx2", "jinja2", "llguidance.numpy", "matplotlib.pyplot", "msgspec", "numpy"),
-    *("openai", "pandas", "PIL.ImageFont", "safetensors.torch", "scipy.stats", "tokenizers", "torch", "torch._dynamo"),
+    *("openai", "pandas", "PIL.ImageFont", "safetensors.torch", "scipy.stats", "torch", "torch._dynamo"),
     *("torch.distributed.run", "torch.utils.tensorboard", "uvicorn"),
 )
 """Not polars, which has threads once imported: a fork would lose them."""
 OF_THE_HUB = (
-    *("accelerate", "peft", "transformers.models.qwen2.tokenization_qwen2", "transformers.trainer"),
+    *("accelerate", "peft", "tokenizers", "transformers.models.qwen2.tokenization_qwen2", "transformers.trainer"),
     "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl",
     "transformers.models.qwen3_vl.modeling_qwen3_vl",
 )
@@ -77,6 +80,7 @@ def read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 _PYTHON = sys.executable
+_ENVIRONMENTS = Path(__file__).resolve().parents[1] / ".venv-tests"
 _EXECUTE = subprocess.Popen._execute_child
 _GIVEN = read_at_import(os.environ)
 _FORKS = sys.platform == "linux" and not FRESH
@@ -116,7 +120,8 @@ class Process(subprocess.Popen):
     def _execute_child(self, *given: Any) -> None:
         options = inspect.signature(_EXECUTE).bind(self, *given).arguments
         server = _Server.own() if _can_fork(options) else None
-        connection = server and server.connection(os.environ if options["env"] is None else options["env"])
+        environment = os.environ if options["env"] is None else options["env"]
+        connection = server and server.connection(environment, options["args"][0])
         if connection is None:
             _EXECUTE(self, *given)
             return
@@ -124,7 +129,7 @@ class Process(subprocess.Popen):
         order = {
             "command": options["args"],
             "folder": os.fspath(options["cwd"] or Path.cwd()),
-            "environment": dict(os.environ if options["env"] is None else options["env"]),
+            "environment": dict(environment),
             "session": options["start_new_session"],
         }
         try:
@@ -205,11 +210,15 @@ _PLAIN |= {"gids": None, "process_group": -1}
 
 def _can_fork(options: dict[str, Any]) -> bool:
     command = options["args"]
-    if not _FORKS or len(command) < 2 or command[0] != _PYTHON:
+    if not _FORKS or len(command) < 2 or not (command[0] == _PYTHON or _of_environment(command[0])):
         return False
     if any(options[name] != value for name, value in _PLAIN.items()):
         return False
-    return not command[1].startswith("-") or command[1] in ("-m", "-c", "-u")
+    return not command[1].startswith("-") or command[1] in ("-m", "-c", "-u", "-P")
+
+
+def _of_environment(python: str) -> bool:
+    return python.endswith("/bin/python") and Path(python).parents[2] == _ENVIRONMENTS
 
 
 class _Server:
@@ -222,10 +231,10 @@ class _Server:
         self._connections = connections
         self._libc = ctypes.CDLL(None)
 
-    def connection(self, environment: Mapping[str, str]) -> socket.socket | None:
-        """To the process that forks commands with this environment, if one does."""
+    def connection(self, environment: Mapping[str, str], python: str) -> socket.socket | None:
+        """To the process that forks commands of this Python with this environment, if one does."""
         here, there = read_at_import(environment), _GIVEN
-        if here == there:
+        if here == there and python == _PYTHON:
             return self._connections.get("all")
         rest = [{name: one[name] for name in one if not name.startswith(READ_BY_HUB)} for one in (here, there)]
         return self._connections.get("without_hub") if rest[0] == rest[1] else None
@@ -323,9 +332,12 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
-    _, *words = order["command"]
-    at_once = words[0] == "-u"
-    kind, *words = words[at_once:]
+    python, *words = order["command"]
+    if python != _PYTHON:
+        path = _enter(python, order)
+    option = words[0] if words[0] in ("-u", "-P") else ""
+    at_once = option == "-u"
+    kind, *words = words[bool(option) :]
     # Encoding and errors of the interpreter: it takes them from the locale, and `open` would be stricter.
     given, out = sys.stdin, sys.stdout
     sys.stdin = open(0, encoding=given.encoding, errors=given.errors)  # noqa: SIM115
@@ -347,10 +359,26 @@ def _become(order: dict[str, Any], path: list[str]) -> None:
         sys.path[:], sys.argv[:] = ["", *path], ["-c", *words[1:]]
         code = compile(words[0], "<string>", "exec", dont_inherit=True)
     else:
-        sys.path[:], sys.argv[:] = [str(Path(kind).resolve().parent), *path], [kind, *words]
+        first = [] if option == "-P" else [str(Path(kind).resolve().parent)]
+        sys.path[:], sys.argv[:] = [*first, *path], [kind, *words]
         main.__file__ = str(Path(kind).absolute())
         code = compile(Path(kind).read_bytes(), main.__file__, "exec", dont_inherit=True)
     exec(code, vars(main))
+
+
+def _enter(python: str, order: dict[str, Any]) -> list[str]:
+    """Be a process of another environment; returns its paths. Where it has its own of what is imported, start it."""
+    place = Path(python).parents[1]
+    (packages,) = place.glob("lib/python*/site-packages")
+    if {path.name.partition(".")[0] for path in packages.iterdir()} & sys.modules.keys():
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        os.execve(python, order["command"], order["environment"])
+    sys.prefix, sys.exec_prefix, sys.executable = str(place), str(place), python
+    multiprocessing.set_executable(python)
+    sys.path[:] = [path for path in sys.path if path.startswith(sys.base_prefix)]
+    site.addsitedir(str(packages))
+    importlib.invalidate_caches()
+    return list(sys.path)
 
 
 def _skip_teardown() -> None:

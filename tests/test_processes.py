@@ -75,6 +75,17 @@ def test_what_libraries_read_while_they_are_imported_is_read_anew(name, imported
     assert done.stdout == (imported if sys.platform == "linux" and not processes.FRESH else "False False\n")
 
 
+@pytest.mark.parametrize(("name", "forked"), [("transformers-5.4.0", True), ("llguidance-1.7", False)])
+def test_an_environment_has_its_own_versions(name, forked, environment):
+    code = "import sys; print('torch' in sys.modules); import transformers, llguidance"
+    code += "; print(transformers.__version__, transformers.__file__, llguidance.__file__, sys.executable, sys.prefix)"
+    command = [environment(name), "-c", code]
+    ours = processes.run(command, capture_output=True, text=True).stdout.split()
+    fresh = subprocess.run(command, capture_output=True, text=True).stdout.split()
+    assert ours[0] == str(forked and sys.platform == "linux" and not processes.FRESH)
+    assert ours[1:] == fresh[1:]
+
+
 @pytest.fixture
 def shell(tmp_path):
     """shell(script) starts a script in bash whose Python commands are forked."""
