@@ -8,7 +8,7 @@ bash pipeline/setup_env.sh
 # The models in the tests are tiny: more threads only make them wait for each other.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 command -v nvidia-smi >/dev/null || export DS_ACCELERATOR=cpu # as pipeline/demo.sh does
-# In their own order, the small files come last and the workers end together.
+# In the order of tests/conftest.py: xdist's own would begin with the files of most tests.
 which=(-n 2 --dist loadfile --no-loadscope-reorder --ignore tests/real_engines)
 for argument in "$@"; do
   if [[ -e ${argument%%::*} ]]; then which=(); fi
