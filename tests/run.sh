@@ -5,6 +5,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 bash pipeline/setup_env.sh
+# With it, which containers often set, each command would compile the libraries anew: two thirds of its start.
+unset PYTHONDONTWRITEBYTECODE
 # The models in the tests are tiny: more threads only make them wait for each other.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1} TOKENIZERS_PARALLELISM=false HF_HUB_OFFLINE=1
 command -v nvidia-smi >/dev/null || export DS_ACCELERATOR=cpu # as pipeline/demo.sh does
