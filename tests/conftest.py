@@ -35,6 +35,14 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if isinstance(val, bytes) else None
 
 
+LONGEST = ("qwenvl/test_training.py", "work/test_ray.py", "qwenvl/test_option_runs.py", "faults/test_faults.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that the workers of a whole run end together."""
+    items.sort(key=lambda item: not item.path.as_posix().endswith(LONGEST))
+
+
 def set_back(given: dict[str, str]) -> None:
     """Take back what was set of the variables that libraries read while they are imported, such as HF_HUB_VERBOSITY.
 

@@ -3,10 +3,11 @@
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import processes
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
@@ -19,10 +20,16 @@ SHOWS = {
 """What following a page shows, beside that no command fails."""
 
 
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    with processes.for_shells(tmp_path_factory.mktemp("commands")) as folder:
+        yield folder
+
+
 @pytest.mark.parametrize("page", sorted(path.name for path in (ROOT / "docs" / "extend").glob("*.md")))
-def test_a_page_holds_when_it_is_followed(page, tmp_path):
+def test_a_page_holds_when_it_is_followed(page, commands, tmp_path):
     environment = os.environ | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
         "HF_HUB_OFFLINE": "1",
         "HOME": str(tmp_path / "home"),
     }

@@ -2,19 +2,31 @@
 
 import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests import processes
+
 ROOT = Path(__file__).resolve().parents[2]
 TRAINING = ROOT / "Qwen3-VL" / "qwen-vl-finetune"
+CALLS = Path(__file__).parent / "calls"
 TABLE = (ROOT / "ARCHITECTURE.md").read_text().partition("## The way of one pair")[2].partition("\n## ")[0]
 PATHS = {
     step: re.findall(r"`([^`]+)`", files)
     for step, files in re.findall(r"^\| (\d\w*) [\w ]+\| (.+) \|$", TABLE, re.MULTILINE)
 }
+
+NOTED = """
+import runpy, sys
+_, folder, *sys.argv = sys.argv
+sys.path[0] = folder
+import sitecustomize
+sys.path[0] = sys.argv[0].rpartition("/")[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+"""Ends a command that begins with a script: the calls of the script are noted, and it starts as `processes` does."""
 
 
 def found(name):
@@ -30,20 +42,20 @@ def calls(tmp_path_factory, tiny_checkpoint):
     (folder / "prompts.txt").write_text("two red cubes left of a blue ball\n")
     (folder / "calls").mkdir()
     annotations, gendb, scores = folder / "annotations", folder / "gendb", folder / "scores.jsonl"
-    metadata = ["--metadata", gendb / "metadata.jsonl"]
+    prompts, metadata = folder / "prompts", ["--metadata", gendb / "metadata.jsonl"]
     draw = ["--all", "--family", "demo", "--any-tier", "--allocation", "all", "--set", "size=64", "--output", gendb]
     train = ["--max_steps", 1, "--per_device_train_batch_size", 1, "--gradient_accumulation_steps", 1]
     student = ["--checkpoint", folder / "train" / "dyneval_2b_stage1_t2ia", "--max-questions", 2, "--max-text", 20]
     build = ["--annotations", annotations, "--output", folder / "instruct"]
-    python, distill = sys.executable, "Distill Annotations"
+    noted, distill = [sys.executable, "-c", NOTED, CALLS], ROOT / "Distill Annotations"
     commands = {
-        "1": [python, "extract_diverse_prompts.py", "--input", folder / "prompts.txt", "--output", folder / "prompts"],
-        "2": [python, "image_gen_scripts/generate.py", "--prompts", folder / "prompts" / "prompts.parquet", *draw],
-        "3a": [python, f"{distill}/annotate.py", *metadata, "--output", annotations, "--engine", "oracle"],
-        "3b": [python, f"{distill}/build_dynevalinstruct.py", *metadata, *build],
+        "1": [*noted, ROOT / "extract_diverse_prompts.py", "--input", folder / "prompts.txt", "--output", prompts],
+        "2": [*noted, ROOT / "image_gen_scripts/generate.py", "--prompts", prompts / "prompts.parquet", *draw],
+        "3a": [*noted, distill / "annotate.py", *metadata, "--output", annotations, "--engine", "oracle"],
+        "3b": [*noted, distill / "build_dynevalinstruct.py", *metadata, *build],
         "4": ["bash", TRAINING / "scripts" / "sft_qwen_3_vl_2b.sh", 1, *train],
-        "5a": [python, "inference/run_inference.py", *student, "--limit", 1, *metadata, "--output", scores],
-        "5b": [python, "inference/leaderboard.py", "--scores", scores, "--output", folder / "board"],
+        "5a": [*noted, ROOT / "inference/run_inference.py", *student, "--limit", 1, *metadata, "--output", scores],
+        "5b": [*noted, ROOT / "inference/leaderboard.py", "--scores", scores, "--output", folder / "board"],
     }
     environment = os.environ | {
         "CALLS_BELOW": str(ROOT),
@@ -51,16 +63,16 @@ def calls(tmp_path_factory, tiny_checkpoint):
         "DYNEVALINSTRUCT_T2IA_DATA": str(gendb),
         "MODEL_NAME_OR_PATH": str(tiny_checkpoint),
         "OUTPUT_ROOT": str(folder / "train"),
-        "PATH": f"{Path(python).parent}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(Path(__file__).parent / "calls"),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
     }
     calls = {}
     for step, command in commands.items():
         (notes := folder / "calls" / step).mkdir()
-        done = subprocess.run(
-            list(map(str, command)),
+        to = {"CALLS_TO": str(notes)}
+        done = processes.run(
+            command,
             cwd=TRAINING if step == "4" else ROOT,
-            env=environment | {"CALLS_TO": str(notes)},
+            env=environment | to | ({"PYTHONPATH": str(CALLS)} if step == "4" else {}),
             capture_output=True,
             text=True,
             check=False,

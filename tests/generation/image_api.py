@@ -185,7 +185,7 @@ def handler(api):
 def running():
     api = ImageAPI()
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler(api))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     api.url = f"http://127.0.0.1:{server.server_port}"
     try:
         yield api

@@ -9,7 +9,6 @@ import importlib.util
 import json
 import os
 import runpy
-import subprocess
 import sys
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from dyneval.generation.families import weights
 from dyneval.generation.families.diffusers import DiffusersSpec
 from dyneval.generation.families.transformers import TransformersSpec
 from dyneval.generation.model import BuildOptions, RunOptions
+from tests import processes
 
 from . import tiny_pipelines as tiny
 from . import tiny_token_models
@@ -152,7 +152,7 @@ def test_the_models_that_need_torchvision_draw_where_it_is(environment):
         f"{__file__}::{test_a_script_draws_each_image_alike_in_any_batch_and_records_what_it_did.__name__}[{slug}--]"
         for slug in NEED_TORCHVISION
     ]
-    done = subprocess.run(command, cwd=SCRIPTS.parent, capture_output=True, text=True)
+    done = processes.run(command, cwd=SCRIPTS.parent, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:]
     assert f"{len(NEED_TORCHVISION)} passed" in done.stdout
 

@@ -56,7 +56,7 @@ def stub():
 
     def start(rule):
         running.append(Stub(rule))
-        threading.Thread(target=running[-1].serve_forever, daemon=True).start()
+        threading.Thread(target=running[-1].serve_forever, args=(0.01,), daemon=True).start()
         return running[-1]
 
     yield start

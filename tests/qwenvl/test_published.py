@@ -2,7 +2,6 @@
 
 import json
 import math
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from qwenvl.data.collator import Collator, dummy_example
 from qwenvl.data.conversation import parse_sample
 from qwenvl.data.dataset import InstructDataset
 from qwenvl.data.lengths import count_tokens
+from tests import processes
 
 from .published import CASES, GOLDEN, make_images, numbers
 
@@ -118,7 +118,7 @@ def test_transformers_own_processor_gives_these_numbers(environment_name, enviro
     """In the published code's version and in the one in use; also the pixels, and those of qwen-vl-utils."""
     script = Path(__file__).with_name("published.py")
     command = [environment(environment_name), script, tiny_checkpoint, pictures]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = processes.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == EXPECTED
     for name, case in CASES.items():

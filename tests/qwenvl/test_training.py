@@ -84,6 +84,17 @@ def arguments(model, output, *more, dataset="dynevalinstruct_t2ia"):
     return ["--model_name_or_path", model, "--dataset_use", dataset, "--output_dir", output, *QUICK, *more]
 
 
+@pytest.fixture(scope="module")
+def commands(tmp_path_factory):
+    """A folder of commands for a PATH: those that a script calls start as those that a test calls."""
+    with processes.for_shells(tmp_path_factory.mktemp("commands")) as folder:
+        yield folder
+
+
+def with_commands(environment, commands):
+    return environment | {"PATH": f"{commands}{os.pathsep}{environment['PATH']}"}
+
+
 def run(command, environment, expected=0):
     done = processes.run(
         [str(part) for part in command], env=environment, cwd=FOLDER, capture_output=True, text=True, timeout=600
@@ -112,7 +123,7 @@ def weights(folder):
     return load_file(folder / "model.safetensors")
 
 
-def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, tmp_path):
+def test_both_stages_with_the_published_commands(environment, commands, tiny_checkpoint, tmp_path):
     script = ["bash", "scripts/sft_qwen_3_vl_2b.sh"]
     quick = ["--max_steps", 2, "--gradient_accumulation_steps", 1, "--dataloader_num_workers", 0]
     refused = run([*script, 2], environment, expected=1)
@@ -131,6 +142,8 @@ def test_both_stages_with_the_published_commands(environment, tiny_checkpoint, t
     assert json.loads((stage1 / "added_tokens.json").read_text()).items() >= TASK_TOKEN_IDS.items()
     losses = history(stage1)
     assert list(losses) == [1, 2]
+    # That was the whole way, with interpreters as users start them.
+    environment = with_commands(environment, commands)
     # A learning rate of 0 leaves Stage 2 with the weights that it started from.
     run([*script, 2, "--learning_rate", "0", *quick], environment)
     stage2 = tmp_path / "output" / "dyneval_2b_stage2_iqa"
@@ -286,13 +299,13 @@ def wait_for(condition, process, seconds=300):
         time.sleep(0.02)
 
 
-def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, tiny_checkpoint, tmp_path):
+def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, commands, tmp_path):
     common = ["--max_steps", 40, "--per_device_train_batch_size", 2, "--gradient_accumulation_steps", 1]
     command = ["bash", "scripts/sft_qwen_3_vl_2b.sh", 1, *QUICK, *common, "--save_steps", 100]
     output = tmp_path / "output" / "dyneval_2b_stage1_t2ia"
     process = processes.Process(
-        [str(part) for part in command], env=environment, cwd=FOLDER, text=True, start_new_session=True,
-        stderr=(tmp_path / "errors").open("w"), stdout=subprocess.PIPE,
+        [str(part) for part in command], cwd=FOLDER, text=True, start_new_session=True,
+        env=with_commands(environment, commands), stderr=(tmp_path / "errors").open("w"), stdout=subprocess.PIPE,
     )  # fmt: skip
     # The pipe ends with the last of the processes: the shell goes before the training has written its checkpoint.
     wait_for(lambda: "step 1 of 40" in (tmp_path / "errors").read_text(), process)
@@ -304,7 +317,7 @@ def test_sigterm_leaves_a_checkpoint_to_go_on_from(environment, tiny_checkpoint,
     assert (saved / "complete.json").is_file()
     step = json.loads((saved / "complete.json").read_text())["step"]
     assert 0 < step < 40
-    resumed = run(command, environment)
+    resumed = run(command, with_commands(environment, commands))
     assert f"resuming from {saved}" in resumed.stderr
     assert list(history(output)) == list(range(1, 41))
 

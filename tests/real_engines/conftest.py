@@ -1,4 +1,9 @@
-"""What all real engines are asked: the demo judge's scores of pairs, which engine `transformers` gave first."""
+"""What all real engines are asked: the demo judge's scores of pairs, which engine `transformers` gave first.
+
+The environments of these tests take gigabytes, so `bash tests/run.sh` leaves them out unless it is given a path:
+
+    bash tests/run.sh tests/real_engines
+"""
 
 import asyncio
 import hashlib

@@ -317,7 +317,7 @@ def judge():
     """Address of a server of chat completions, and what it was asked."""
     handler = type("Asked", (Judge,), {"asked": []})
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/v1", handler.asked
     server.shutdown()
     server.server_close()

@@ -37,7 +37,7 @@ class Hub(BaseHTTPRequestHandler):
 
 def test_size_and_licence_are_told_before_a_student_is_fetched(tmp_path):
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     code = (
         "import logging; logging.basicConfig(level=logging.INFO, format='%(message)s')\n"
         "from dyneval.checkpoints.names import named\n"

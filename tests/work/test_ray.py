@@ -127,14 +127,14 @@ def _is_below(folder: Path, pid: int) -> bool:
 
 
 @contextmanager
-def killing(begun: Callable[[], int], total: int) -> Iterator[None]:
-    """Kill every worker once, as soon as the first of `total` records is there."""
+def killing(begun: Callable[[], int], total: int, most: int = 9) -> Iterator[None]:
+    """Kill `most` of the workers, once, as soon as the first of `total` records is there."""
     state: dict[str, int] = {}
     over = threading.Event()
 
     def watch() -> None:
         while not over.wait(0.02):
-            if (done := begun()) and (pids := _workers()):
+            if (done := begun()) and (pids := sorted(_workers())[:most]):
                 for pid in pids:
                     os.kill(pid, signal.SIGKILL)
                 state.update(done=done, killed=len(pids))
@@ -167,10 +167,10 @@ def test_images_are_those_of_one_process(prompts: Path, gendb: Path, tmp_path: P
 
 def test_annotations_are_those_of_one_process(gendb: Path, chat_server: Any, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
-    server = chat_server("--latency", "0.3")
-    flags = ["--metadata", str(gendb / "metadata.jsonl"), "--model", "m", "--base-url", server.url]
-    flags += ["--concurrency", "1"]
-    assert annotate([*flags, "--output", str(one)]) == 0
+    server = chat_server("--latency", "0.3")  # slow enough to be hit in mid-run
+    flags = ["--metadata", str(gendb / "metadata.jsonl"), "--model", "m", "--base-url"]
+    assert annotate([*flags, chat_server().url, "--output", str(one)]) == 0
+    flags += [server.url, "--concurrency", "1"]
     assert annotate([*flags, "--output", str(two), "--limit", "2"]) == 0
     with killing(lambda: max(0, lines(two / "iqa_answers.jsonl") - 2), 10):
         assert annotate([*flags, "--output", str(two), *ON_RAY]) == 0
@@ -188,7 +188,8 @@ def test_scores_are_those_of_one_process(gendb: Path, student: Path, tmp_path: P
     flags += ["--max-text", "8", "--device", "cpu"]
     one, two = tmp_path / "one.jsonl", tmp_path / "two.jsonl"
     assert dyneval([*flags, "--output", str(one)]) == 0
-    with killing(partial(lines, two), 12):
+    # One of the two is enough: a worker that begins again imports torch again.
+    with killing(partial(lines, two), 12, most=1):
         assert dyneval([*flags, "--output", str(two), *ON_RAY]) == 0
     before = two.read_bytes()
     assert records(two) == records(one)
