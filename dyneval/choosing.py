@@ -106,7 +106,7 @@ def best_of(records: Sequence[ScoreRecord], score: ScoreName = "overall") -> Bes
     order = sorted(range(len(records)), key=lambda number: -scores[number])
     first = records[order[0]]
     if len(records) == 1:
-        return Best(0, first, (0,), None, f"{first.image} is the only image ({scores[0]:.2f}).")
+        return Best(0, first, (0,), None, f"{first.image} is the only scored image ({scores[0]:.2f}).")
     lead = compare(first, records[order[1]], score)
     return Best(order[0], first, tuple(order), lead, _reason(lead, scores[order[0]], len(records)))
 
