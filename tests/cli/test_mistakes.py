@@ -31,7 +31,12 @@ MISTAKES = [
     (1, ["score", "--metadata", "pairs.csv", "--output", "empty"], "--output empty: is a folder; name a JSONL file"),
     (1, ["score", "--metadata", "pairs.csv", "--output", "pairs.csv"], "is an input and would be overwritten"),
     (1, ["leaderboard", "missing.jsonl"], "missing.jsonl"),
-    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "none", "--output", "o"], "cannot be read"),
+    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "none", "--output", "o"], "none: no such folder"),
+    (1, ["leaderboard", "s.jsonl", "--images", "nowhere"], "--images nowhere: no such folder"),
+    (1, ["leaderboard", "--checkpoint", "demo", "--prompts", "p.json", "--images", "a.png"], "expected a folder"),
+    (1, ["benchmark", "--benchmark", "tifa", "--annotations", "x", "--scores", "s", "--images", "no"], "no such"),
+    (1, ["preferences", "s.jsonl", "--output", "p.jsonl", "--image-root", "no"], "--image-root no: no such folder"),
+    (1, ["best", "--metadata", "pairs.csv", "--image-root", "no", "--output", "b.jsonl"], "--image-root no: no such"),
     (1, ["prompts", "--input", "missing.txt", "--output", "o"], "missing.txt: no such file"),
     # a table
     (1, ["score", "--metadata", "other.csv", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
