@@ -127,7 +127,7 @@ def _processor(
         name = checkpoint_name(checkpoint, subfolder)
         raise CheckpointError(
             f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
-            "DynEval student; train it with Step 4 first"
+            "DynEval student; train it first, by Step 4 (dyneval train)"
         )
     return processor
 
@@ -231,7 +231,7 @@ def _weights_place(checkpoint: str | Path, subfolder: str | None, commit: str | 
 def _check_folder(checkpoint: str, folder: Path, name: str) -> None:
     """Raise CheckpointError where that can be told of a folder before transformers is imported, which takes seconds."""
     if not folder.is_dir() and not may_be_on_hub(checkpoint):
-        raise CheckpointError(f"{name}: no such checkpoint folder")
+        raise CheckpointError(f"{name}: no such checkpoint folder; Step 4 (dyneval train) makes one")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint")
 
