@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         _refuse(parser, _settled(options))
     except (UserError, OSError) as error:  # of the file of captions
         parser.error(str(error))
-    return run(parser, _score, options, interrupted=KEPT if options.output else NOT_KEPT)
+    return run(parser, partial(_score, prog=parser.prog), options, interrupted=KEPT if options.output else NOT_KEPT)
 
 
 def _settled(options: ScoreOptions) -> ScoreOptions:
@@ -185,7 +186,7 @@ def leave_to_server(parser: Parser) -> None:
         parser.resolved.pop(flag)
 
 
-def _score(options: ScoreOptions) -> int:
+def _score(options: ScoreOptions, prog: str) -> int:
     from dyneval.cli.score_output import Means
 
     interrupt_on_sigterm()
@@ -195,7 +196,7 @@ def _score(options: ScoreOptions) -> int:
         if options.tables:
             _refuse_tables(options, gathered)
         if gathered and not options.output:
-            failed = _print_scores(options, load, gathered, means)
+            failed = _print_scores(options, load, gathered, means, prog)
         else:
             failed = _into_file(options, load, gathered, means)
     if options.output or means.count + failed > 1:
@@ -277,7 +278,9 @@ def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gath
     return failed
 
 
-def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means) -> int:
+def _print_scores(
+    options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means, prog: str
+) -> int:
     """Print what each image got, and write the tables; returns how many pairs failed."""
     from dyneval.cli.score_output import one_line, write_table
     from dyneval.records import ScoreRecord
@@ -304,7 +307,7 @@ def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: G
     for table in options.tables:
         write_table(table, records)
     if failures:
-        sys.stderr.write("dyneval score: " + "\n".join(failures) + "\n")
+        sys.stderr.write(f"{prog}: " + "\n".join(failures) + "\n")
     return len(failures)
 
 
