@@ -202,7 +202,7 @@ def _score(options: ScoreOptions, prog: str) -> int:
     if options.output or means.count + failed > 1:
         sys.stderr.write(f"{means.line(failed)}\n")
     if means.count:
-        sys.stderr.write(f"next: {_next(options)}\n")
+        sys.stderr.write(f"next: {_next(options, means)}\n")
     return 1 if failed else 0
 
 
@@ -324,8 +324,8 @@ def _readable(gathered: GatheredPairs, failures: list[str]) -> Iterator[LoadedPa
             failures.append(str(error))
 
 
-def _next(options: ScoreOptions) -> str:
-    """The command that follows."""
+def _next(options: ScoreOptions, means: Means) -> str:
+    """The command that follows: a board needs several models, and the best of several images several of a prompt."""
     if not options.output:
         return "the same command with --output scores.jsonl keeps the scores; dyneval serve has a page to look at"
     output = shlex.quote(str(options.output))
@@ -333,4 +333,19 @@ def _next(options: ScoreOptions) -> str:
     # A part alone is no board: the other parts belong to it.
     if options.shard:
         return f"when all parts are done, dyneval merge {output}{metadata}"
-    return f"dyneval leaderboard {output}{metadata if not options.column else ''} --output board/"
+    if options.metadata and not options.column and _has_models(options.metadata):
+        return f"dyneval leaderboard {output}{metadata} --output board/"
+    if means.has_alternatives:
+        best = shlex.quote(str(options.output.with_name("best.jsonl")))
+        return f"dyneval best --scores {output} --output {best} chooses among the images of each prompt"
+    return f"dyneval check NEW.jsonl --baseline {output} compares a later run; dyneval leaderboard takes a file a model"
+
+
+def _has_models(table: Path) -> bool:
+    """True of a table whose images are of two models or more."""
+    from dyneval.files.pairs import PairRef, metadata_file, read_pairs
+
+    pairs = read_pairs(metadata_file(table), PairRef, lambda _: None)
+    models = (pair.generation_model for pair in pairs if pair.generation_model)
+    first = next(models, None)
+    return any(model != first for model in models)
