@@ -89,7 +89,12 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     """The name in `known` that is most like `name`, which is not among them; None where none is similar."""
     from difflib import get_close_matches  # here: most command lines have no typing error, and start without it
 
-    return next(iter(get_close_matches(name, list(known), 1)), None)
+    names = list(known)
+    if close := get_close_matches(name, names, 1):
+        return close[0]
+    # flux9 is little like flux2-dev as a whole, and its first two thirds are what that begins with.
+    begun = [one for one in names if one.startswith(name[: -(-2 * len(name) // 3)])]
+    return next(iter(get_close_matches(name, begun, 1, 0)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

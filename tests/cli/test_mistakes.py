@@ -58,6 +58,7 @@ MISTAKES = [
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--alpha", "0.5"], "--alpha: settled by the server"),
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--max-t=9", "--device", "cpu"], "--device, --max-text: "),
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--config", "score.toml"], "--beta: settled by"),
+    (2, ["generate", "--model", "flux9", "--prompts", "p.txt", "--output", "g"], "did you mean flux2-dev?"),
     (2, ["generate", "--model", "sdlx", "--prompts", "p.txt", "--output", "g"], "sdlx"),
 ]  # fmt: skip
 
