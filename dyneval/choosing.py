@@ -106,7 +106,7 @@ def best_of(records: Sequence[ScoreRecord], score: ScoreName = "overall") -> Bes
     order = sorted(range(len(records)), key=lambda number: -scores[number])
     first = records[order[0]]
     if len(records) == 1:
-        return Best(0, first, (0,), None, f"{first.image} is the only image ({scores[0]:.2f}).")
+        return Best(0, first, (0,), None, f"{first.image} is the only scored image ({scores[0]:.2f}).")
     lead, top = compare(first, records[order[1]], score), scores[order[0]]
     if lead.difference == 0:
         reason = f"{lead.a} is the first of two or more that score the same ({top:.2f})."

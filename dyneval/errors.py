@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -57,11 +58,43 @@ def without_secrets(text: str) -> str:
     return _QUERY.sub(r"\1...", _LOGIN.sub("", text)) if "://" in text else text
 
 
+# What of our steps writes a file of a name; both those who type verbs and those who run the numbered scripts know it.
+_WRITERS = {
+    "prompts.parquet": "Step 1 (dyneval prompts)",
+    "metadata.jsonl": "Step 2 (dyneval generate)",
+    **dict.fromkeys(
+        ("t2ia_questions.jsonl", "t2ia_answers.jsonl", "iqa_questions.jsonl", "iqa_answers.jsonl"),
+        "Step 3 (dyneval annotate)",
+    ),
+    **dict.fromkeys(
+        ("heldout.jsonl", "dynevalinstruct_t2ia.json", "dynevalinstruct_iqa.json"), "Step 3 (dyneval instruct)"
+    ),
+    "scores.jsonl": "Step 5 (dyneval score)",
+}
+
+
+def made_by(path: Path) -> str:
+    """The hint that ends a message about a missing file: the step that writes files of its name, if one does."""
+    return f"; {_WRITERS[path.name]} writes it" if path.name in _WRITERS else ""
+
+
+def unreadable(path: Path, error: Exception) -> DataFileError:
+    """What to raise for a file that could not be opened or read: why, and for a missing one which step makes it."""
+    why = getattr(error, "strerror", None) or error
+    hint = made_by(path) if isinstance(error, FileNotFoundError) else ""
+    return DataFileError(f"{path}: cannot be read ({why}){hint}")
+
+
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The name in `known` that is most like `name`, which is not among them; None where none is similar."""
     from difflib import get_close_matches  # here: most command lines have no typing error, and start without it
 
-    return next(iter(get_close_matches(name, list(known), 1)), None)
+    names = list(known)
+    if close := get_close_matches(name, names, 1):
+        return close[0]
+    # flux9 is little like flux2-dev as a whole, and its first two thirds are what that begins with.
+    begun = [one for one in names if one.startswith(name[: -(-2 * len(name) // 3)])]
+    return next(iter(get_close_matches(name, begun, 1, 0)), None)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -323,7 +323,8 @@ def arg(description: str, **how: Any) -> Any:
             by its flag. `off`: help text of `--no-NAME`, which makes the value None. `either=True`: a command line has
             at most one of these flags. `heading`: of this flag and those behind it. `part`: what adds flags of its own,
             see `FlagGroup`. `written=True`: a path that is written to under another name than --output, see
-            `files/hub.py`.
+            `files/hub.py`. `folder`: a folder that must be there, see `refuse_missing_folders`; the value is True, or
+            what writes it.
     """
     bounds = {name: how.pop(name) for name in _BOUNDS if name in how}
     return msgspec.Meta(description=description, extra=how, **bounds)
@@ -467,6 +468,17 @@ def given_flags(arguments: Any, options: Any) -> Mapping[str, Any]:
             collection = _collection(_bare(flag.type)) if isinstance(value, list) else None
             found[flag.option] = None if value is _OFF else collection(value) if collection else value
     return found
+
+
+def refuse_missing_folders(options: Any) -> None:
+    """Look for the folders that options say must be there, before any work. Raises DataFileError: one is not there."""
+    for flag in _described(options):
+        if flag.is_group:
+            refuse_missing_folders(flag.default)
+        elif (wanted := flag.how.get("folder")) and flag.default is not None and not Path(flag.default).is_dir():
+            found = "is a file, expected a folder" if Path(flag.default).exists() else "no such folder"
+            hint = "" if wanted is True else f"; {wanted}"
+            raise DataFileError(f"{flag.name} {flag.default}: {found}{hint}")
 
 
 def _described(options: Any) -> list[Flag]:

@@ -31,6 +31,38 @@ from dyneval.flags import Flag, Parser, flags_of
 T = TypeVar("T")
 
 
+def own(name: str, said: str) -> Any:
+    """What a user's "module:attribute" names; the module may lie in the current folder, or where `look_in` was told.
+
+    Args:
+        name: such as "my_module:MyEngine".
+        said: what the message of an error begins with, such as "engine my_module:MyEngine".
+
+    Raises:
+        SettingError: the module cannot be imported, whatever it raises, or has no such attribute.
+    """
+    look_in(Path.cwd())
+    module, _, attribute = name.partition(":")
+    try:
+        found = import_module(module)
+    except (Exception, SystemExit) as error:
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
+        raise SettingError(f"{said}: {module} cannot be imported ({reason})") from error
+    if not attribute or not hasattr(found, attribute):
+        raise SettingError(f"{said}: {module} has no {attribute!r}; expected module:name")
+    return getattr(found, attribute)
+
+
+def look_in(folder: Path) -> None:
+    """Let Python find modules of a user in a folder, also in processes that are started later.
+
+    A script of this project has its own folder on sys.path, not the user's. It comes behind everything else, so that a
+    file of the user that is called like a library does not replace it.
+    """
+    if (place := str(folder.resolve())) not in sys.path:
+        sys.path.append(place)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EngineEntry:
     """An engine that a registry knows."""
@@ -195,18 +227,7 @@ class Registry(Generic[T]):
         """A user's own class, named "module:attribute". Raises SettingError: it cannot be imported, or is no engine."""
         if ":" not in name:
             raise SettingError(self._unknown(name))
-        # A script of this project has its own folder on sys.path, not the user's. Behind everything else, so that a
-        # file of the user that is called like a library does not replace it.
-        if (here := str(Path.cwd())) not in sys.path:
-            sys.path.append(here)
-        module, _, attribute = name.partition(":")
-        try:
-            found = getattr(import_module(module), attribute, None)
-        except Exception as error:  # whatever the user's module raises
-            reason = f"{type(error).__name__}: {error}".partition("\n")[0]
-            raise SettingError(f"engine {name}: {module} cannot be imported ({reason})") from error
-        if found is None:
-            raise SettingError(f"engine {name}: {module} has no {attribute!r}")
+        found = own(name, f"engine {name}")
         missing = [method for method in self.methods if not callable(getattr(found, method, None))]
         if not isinstance(found, type) or missing:
             what = f"a class without {', '.join(missing)}" if isinstance(found, type) else f"{found!r:.80}"

@@ -17,7 +17,7 @@ def main(
     prompt: str = "Four purple cubes. In the desert at sunset. Beautiful, depth of field.",
     checkpoint: str = "demo",
 ) -> None:
-    """Print the scores of one image, and its questions, the worst first."""
+    """Print the scores of one image, and its questions with their soft scores, the worst first."""
     scorer = Scorer.from_pretrained(checkpoint)
     (result,) = scorer.score([image], [prompt])
     print(f"{image}\n{prompt}\n")
@@ -26,7 +26,7 @@ def main(
     for part, questions in (("alignment", result.t2ia_questions), ("quality", result.iqa_questions)):
         print(f"\n{part}")
         for one in sorted(questions, key=lambda one: one.soft_score):
-            print(f"  {one.score}  {one.question}  {one.reasoning}")
+            print(f"  {one.soft_score:.2f}  {one.question}  {one.reasoning}")
     print(f"\nseen: {', '.join(node.label for node in result.scene_graph.nodes)}")
 
 

@@ -32,6 +32,8 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "transformers-4.57.6-torchvision": (*_PUBLISHED, _TORCHVISION),
     # The oldest that DynEval runs with, and the newest that vLLM 0.33 runs with.
     "transformers-5.4.0": ("transformers==5.4.0", "tokenizers==0.22.2", "huggingface-hub==1.33.0", *_HTTPX),
+    # What it warns of goes in 5.40; the one of .venv is older.
+    "transformers-5.24.0": ("transformers==5.24.0",),
     "transformers-5.20.0-torchvision": ("transformers==5.20.0", _TORCHVISION),
     "torchvision": (_TORCHVISION,),
     # vLLM 0.32 and 0.33 take none from 1.8 on.

@@ -138,18 +138,19 @@ print(json.dumps([transformers.__version__, record.to_dict()]))
 """
 
 
-def test_a_pair_is_scored_alike_with_the_oldest_transformers(environment, student, inputs):
+def test_a_pair_is_scored_alike_and_without_a_warning_by_the_oldest_and_the_newest_transformers(environment, student, inputs):
     image = torch.load(inputs)["image"]
     found = []
-    for python in (environment("transformers-5.4.0"), sys.executable):
+    for python in (environment("transformers-5.4.0"), sys.executable, environment("transformers-5.24.0")):
         command = [str(python), "-c", LOWER_BOUND, str(student), image]
         done = processes.run(command, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr[-3000:]
+        assert "is deprecated" not in done.stderr and "are deprecated" not in done.stderr
         version, row = json.loads(done.stdout.splitlines()[-1])
         found.append((version, {key: value for key, value in row.items() if key != "seconds"}))
-    (oldest, one), (newest, other) = found
-    assert oldest == "5.4.0" != newest
-    assert one == other
+    (oldest, one), (_, ours), (newest, other) = found
+    assert (oldest, newest) == ("5.4.0", "5.24.0")
+    assert one == ours == other
 
 
 def test_a_second_completion_changes_nothing(student, tmp_path):

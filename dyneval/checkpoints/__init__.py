@@ -9,6 +9,8 @@ transformers 5 also renames the experts of a mixture of experts.
 
 from __future__ import annotations
 
+import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +20,10 @@ from typing import Any
 from dyneval.errors import CheckpointError, DataFileError, UserError
 from dyneval.files.atomic import read_json, write_json
 
+logger = logging.getLogger(__name__)
+
+HUB_SECONDS = 10.0
+"""How long the Hub may take to answer a question about a model."""
 ADAPTER_CONFIG = "adapter_config.json"
 IDENTITY_FILES: tuple[str, ...] = (
     ADAPTER_CONFIG,
@@ -45,6 +51,31 @@ def may_be_on_hub(checkpoint: str) -> bool:
     Otherwise the Hub would be asked about a folder whose name was mistyped, and the error would speak of the Hub.
     """
     return re.fullmatch(r"[\w.-]+/[\w.-]+", checkpoint) is not None and not Path(checkpoint).parent.is_dir()
+
+
+def go_offline_without_hub(model: str) -> None:
+    """Ask the Hub once for a model that is in no folder; where no answer comes, go on with its cache alone.
+
+    That holds for the whole process and for those that it starts. Otherwise each file would be asked for six times, in
+    half a minute, and the error would come in the end all the same.
+    """
+    if Path(model).is_dir() or not may_be_on_hub(model):
+        return
+    from huggingface_hub import HfApi, constants
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    try:
+        HfApi().model_info(model, timeout=HUB_SECONDS)
+    except Exception as error:  # also what the HTTP library raises, which is another one by release
+        # That there is no such model, or that it is not for everybody, is an answer; whoever loads it tells it better.
+        if isinstance(error, HfHubHTTPError) and error.response is not None and error.response.status_code < 500:
+            return
+        logger.warning("the Hub does not answer (%s); only its cache is looked at", str(error).partition("\n")[0])
+        # The variable is for other processes; this one has read it when it imported the library.
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        constants.HF_HUB_OFFLINE = True
 
 
 @contextmanager

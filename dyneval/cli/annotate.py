@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from dyneval.cli.running import run, shared
-from dyneval.errors import DataFileError, SettingError
+from dyneval.errors import DataFileError, SettingError, made_by
 from dyneval.files.parts import Shard
 from dyneval.flags import Parser, arg
 from dyneval.llm.registry import ENGINES, make_engine
@@ -75,7 +75,7 @@ class AnnotateOptions:
         from dyneval.teacher.runner import AnnotateConfig
 
         if not self.metadata.is_file():
-            raise DataFileError(f"{self.metadata}: no such file; it is written by Step 2")
+            raise DataFileError(f"{self.metadata}: no such file{made_by(self.metadata)}")
         # Pairs in work: some wait for their images or are between two requests, so a few more than requests at once
         # keep all of those busy.
         at_once = self.concurrency + max(2, self.concurrency // 4)

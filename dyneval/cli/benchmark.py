@@ -65,7 +65,9 @@ class BenchmarkOptions:
     scale: Annotated[
         tuple[float, float] | None, arg("scale of a generic table's ratings", nargs=2, metavar=("LOW", "HIGH"))
     ] = None
-    images: Annotated[Path | None, arg("folder of the images, for --checkpoint and for the report's gallery")] = None
+    images: Annotated[
+        Path | None, arg("folder of the images, for --checkpoint and for the report's gallery", folder=True)
+    ] = None
     scores: Annotated[
         tuple[tuple[str, Path], ...],
         arg("scores.jsonl of DynEval, or a table of scores", nargs="+", metavar="[NAME=]FILE", parse=named_file),

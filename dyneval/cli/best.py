@@ -7,6 +7,7 @@
 
 Soft scores decide. Images of a table belong together when their prompts are the same; of each prompt the first --n with
 a score are compared. Those of a table are kept in best.scores.jsonl beside best.jsonl, and the same command goes on.
+Images that cannot be scored are named on stderr, the others are compared; the exit status is then 1.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from dyneval.cli.student import StudentOptions
 from dyneval.cli.tables import ImageRoot, PairTable
 from dyneval.errors import SettingError
 from dyneval.flags import Parser, arg
-from dyneval.records import ScoreName
+from dyneval.records import ScoreName, ScoreRecord
 from dyneval.work.processes import interrupt_on_sigterm
 
 if TYPE_CHECKING:
@@ -81,10 +82,23 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _of_images(options: BestOptions) -> int:
     from dyneval.choosing import Candidate, best_of, soft_score
-    from dyneval.loaded_pairs import score_all
+    from dyneval.loaded_pairs import Failure, LoadedPair, pair_or_failure
 
-    images = options.images
-    records = score_all(loader(options.server, options.student)().score_pairs, images, [options.prompt] * len(images))
+    read = [pair_or_failure(image, options.prompt or "", number) for number, image in enumerate(options.images, 1)]
+    pairs = [one for one in read if isinstance(one, LoadedPair)]
+    failures = [one.reason for one in read if isinstance(one, Failure)]
+    records: list[ScoreRecord] = []
+    # The images are read before the student is loaded, which may take minutes: wrong paths are told at once.
+    if pairs:
+        for pair, result in zip(pairs, loader(options.server, options.student)().score_pairs(pairs), strict=True):
+            if isinstance(result, ScoreRecord):
+                records.append(result)
+            else:
+                failures.append(f"{pair.image_name}: {result.reason}")
+    for reason in failures:
+        sys.stderr.write(f"dyneval best: {reason}\n")
+    if not records:
+        return 1
     best = best_of(records, options.score)
     # Read by a program, it is JSON without being asked for.
     if options.json or not sys.stdout.isatty():
@@ -92,7 +106,7 @@ def _of_images(options: BestOptions) -> int:
         sys.stdout.write(json.dumps(_row(best, of), ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(f"{best.record.image}\n{best.reason}\n")
-    return 0
+    return 1 if failures else 0
 
 
 def _of_table(options: BestOptions) -> int:
@@ -102,7 +116,6 @@ def _of_table(options: BestOptions) -> int:
     from dyneval.files.jsonl import to_line
     from dyneval.files.pairs import metadata_file
     from dyneval.files.store import JsonlIndex
-    from dyneval.records import ScoreRecord
 
     output, score = options.output, options.score
     assert output is not None

@@ -4,6 +4,7 @@
     dyneval doctor --checkpoint output/dyneval_4b_stage2_iqa    # also loads the student and scores one image with it
 
 `ok` is good, `note` works but slower or without an extra, `FAIL` must be mended; the exit status is 1 where one failed.
+The last line says what this machine can do, and what to do next.
 A check that raises has failed with what it raised, and the others are made all the same: a broken installation is what
 the verb is for.
 """
@@ -11,6 +12,7 @@ the verb is for.
 from __future__ import annotations
 
 import math
+import shlex
 import shutil
 import sys
 import time
@@ -61,12 +63,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _report(options: StudentOptions) -> int:
-    failed = False
+    found = []
     for check in _checks(options):
         sys.stdout.write(f"{check.verdict:5} {check.name:12} {check.detail}\n")
         sys.stdout.flush()
-        failed |= check.verdict == "FAIL"
-    return int(failed)
+        found.append(check)
+    sys.stdout.write(f"{_verdict(found, options.checkpoint)}\n")
+    return int(any(check.verdict == "FAIL" for check in found))
+
+
+def _verdict(found: Sequence[Finding], checkpoint: str | None) -> str:
+    """What this machine can do, and what to do next, in one line."""
+    if failed := [check.name for check in found if check.verdict == "FAIL"]:
+        return f"this machine cannot score yet; mend {', '.join(failed)}, and run dyneval doctor again"
+    slowly = any(check.name == "device" and check.verdict == "note" for check in found)
+    where = "this machine can score, on its CPU" if slowly else "this machine can score"
+    if checkpoint:
+        return f"{where}; next: dyneval score IMAGE --prompt TEXT --checkpoint {shlex.quote(checkpoint)}"
+    return f"{where}; next: dyneval score IMAGE --prompt TEXT; --checkpoint demo is a small judge to try it with"
 
 
 def _checks(options: StudentOptions) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from dyneval.cli.running import run, shared
+from dyneval.cli.tables import AnnotationFolder
 from dyneval.errors import SettingError
 from dyneval.files.hub import HubOptions
 from dyneval.flags import Parser, arg
@@ -40,7 +41,7 @@ class InstructOptions:
     """What is built, and from what."""
 
     metadata: Annotated[Path, arg("metadata.jsonl of the pairs")]
-    annotations: Annotated[Path, arg("folder of the four annotation files")]
+    annotations: AnnotationFolder
     output: Annotated[Path, arg("folder of the training files")]
     heldout: Annotated[float, arg("share of prompts kept back")] = 0.1
     delta: Annotated[

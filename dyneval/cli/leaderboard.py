@@ -58,7 +58,9 @@ class LeaderboardOptions:
         Literal["file", "folder"],
         arg("without metadata, a model is called as its score file or as the folder of its images"),
     ] = "file"
-    images: Annotated[Path | None, arg("folder of the images, for the report's gallery and for --checkpoint")] = None
+    images: Annotated[
+        Path | None, arg("folder of the images, for the report's gallery and for --checkpoint", folder=True)
+    ] = None
     ratings: Annotated[
         Path | None, arg("people's ratings of the images: CSV or JSONL with pair_id or image, and rating")
     ] = None

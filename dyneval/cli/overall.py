@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dyneval.cli.running import run, shared
+from dyneval.cli.tables import AnnotationFolder
 from dyneval.flags import Parser, arg
 
 
@@ -22,7 +23,7 @@ class OverallOptions:
     """By the names of `OverallConfig`."""
 
     metadata: Annotated[Path, arg("metadata.jsonl of the pairs")]
-    annotations: Annotated[Path, arg("folder of the four annotation files")]
+    annotations: AnnotationFolder
     output: Annotated[Path, arg("file to write, .json or .csv")]
     alpha: Annotated[float, arg("weight of IQA")] = 0.5
     beta: Annotated[float, arg("weight of T2IA")] = 0.5

@@ -42,7 +42,7 @@ class PreferencesOptions:
         "extremes"
     )
     image_root: Annotated[
-        Path | None, arg("folder that the images' names are relative to; default: the current one")
+        Path | None, arg("folder that the images' names are relative to; default: the current one", folder=True)
     ] = None
 
     def __post_init__(self) -> None:

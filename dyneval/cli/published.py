@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Annotated
 
 from dyneval.cli.running import run, shared
+from dyneval.cli.tables import AnnotationFolder
 from dyneval.flags import Parser, add_flags, arg
 from dyneval.published import FOLDERS
 from dyneval.records import Workflow
@@ -55,7 +56,7 @@ class ExportOptions:
     """What is written in the published form."""
 
     metadata: Annotated[Path, arg("metadata.jsonl of the pairs")]
-    annotations: Annotated[Path, arg("folder of the annotation files")]
+    annotations: AnnotationFolder
     output: Annotated[Path, arg("folder of the published files")]
 
 

@@ -52,7 +52,7 @@ class RivalOptions:
     ] = None
     annotations: Annotated[Path | None, arg("the benchmark's files, see dyneval benchmark --list")] = None
     rating: Annotated[str | None, arg("which rating, where a benchmark has several; default: its first")] = None
-    images: Annotated[Path | None, arg("folder of the benchmark's images")] = None
+    images: Annotated[Path | None, arg("folder of the benchmark's images", folder=True)] = None
     output: Annotated[Path | None, arg("JSONL file of scores; pairs whose score in it still holds are skipped")] = None
     model: Annotated[str | None, arg("of the rival, by its package's or server's name; default: as --list says")] = None
     batch_size: Annotated[

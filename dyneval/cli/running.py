@@ -19,7 +19,7 @@ from dyneval.errors import UserError, without_secrets
 from dyneval.extras import missing_extra
 from dyneval.files.atomic import RUN_CONFIG
 from dyneval.files.hub import fetch, fetched, is_address
-from dyneval.flags import Parser
+from dyneval.flags import Parser, refuse_missing_folders
 from dyneval.work.batches import out_of_memory
 from dyneval.work.progress import log_to_stderr
 
@@ -49,7 +49,9 @@ def run(
     _prepare()
     token = RUN_CONFIG.set({"command": parser.prog, **parser.resolved})
     try:
-        return action(fetched(options))
+        options = fetched(options)
+        refuse_missing_folders(options)
+        return action(options)
     except KeyboardInterrupt:
         sys.stderr.write(f"{parser.prog}: interrupted; {interrupted}\n")
         # 128 and the number of SIGINT, as shells have it.

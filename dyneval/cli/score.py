@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -138,7 +139,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         _refuse(parser, _settled(options))
     except (UserError, OSError) as error:  # of the file of captions
         parser.error(str(error))
-    return run(parser, _score, options, interrupted=KEPT if options.output else NOT_KEPT)
+    return run(parser, partial(_score, prog=parser.prog), options, interrupted=KEPT if options.output else NOT_KEPT)
 
 
 def _settled(options: ScoreOptions) -> ScoreOptions:
@@ -185,7 +186,7 @@ def leave_to_server(parser: Parser) -> None:
         parser.resolved.pop(flag)
 
 
-def _score(options: ScoreOptions) -> int:
+def _score(options: ScoreOptions, prog: str) -> int:
     from dyneval.cli.score_output import Means
 
     interrupt_on_sigterm()
@@ -195,13 +196,13 @@ def _score(options: ScoreOptions) -> int:
         if options.tables:
             _refuse_tables(options, gathered)
         if gathered and not options.output:
-            failed = _print_scores(options, load, gathered, means)
+            failed = _print_scores(options, load, gathered, means, prog)
         else:
             failed = _into_file(options, load, gathered, means)
     if options.output or means.count + failed > 1:
         sys.stderr.write(f"{means.line(failed)}\n")
     if means.count:
-        sys.stderr.write(f"next: {_next(options)}\n")
+        sys.stderr.write(f"next: {_next(options, means)}\n")
     return 1 if failed else 0
 
 
@@ -277,7 +278,9 @@ def _into_file(options: ScoreOptions, load: Callable[[], Scorer], gathered: Gath
     return failed
 
 
-def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means) -> int:
+def _print_scores(
+    options: ScoreOptions, load: Callable[[], Scorer], gathered: GatheredPairs, means: Means, prog: str
+) -> int:
     """Print what each image got, and write the tables; returns how many pairs failed."""
     from dyneval.cli.score_output import one_line, write_table
     from dyneval.records import ScoreRecord
@@ -304,7 +307,7 @@ def _print_scores(options: ScoreOptions, load: Callable[[], Scorer], gathered: G
     for table in options.tables:
         write_table(table, records)
     if failures:
-        sys.stderr.write("dyneval score: " + "\n".join(failures) + "\n")
+        sys.stderr.write(f"{prog}: " + "\n".join(failures) + "\n")
     return len(failures)
 
 
@@ -321,8 +324,8 @@ def _readable(gathered: GatheredPairs, failures: list[str]) -> Iterator[LoadedPa
             failures.append(str(error))
 
 
-def _next(options: ScoreOptions) -> str:
-    """The command that follows."""
+def _next(options: ScoreOptions, means: Means) -> str:
+    """The command that follows: a board needs several models, and the best of several images several of a prompt."""
     if not options.output:
         return "the same command with --output scores.jsonl keeps the scores; dyneval serve has a page to look at"
     output = shlex.quote(str(options.output))
@@ -330,4 +333,19 @@ def _next(options: ScoreOptions) -> str:
     # A part alone is no board: the other parts belong to it.
     if options.shard:
         return f"when all parts are done, dyneval merge {output}{metadata}"
-    return f"dyneval leaderboard {output}{metadata if not options.column else ''} --output board/"
+    if options.metadata and not options.column and _has_models(options.metadata):
+        return f"dyneval leaderboard {output}{metadata} --output board/"
+    if means.has_alternatives:
+        best = shlex.quote(str(options.output.with_name("best.jsonl")))
+        return f"dyneval best --scores {output} --output {best} chooses among the images of each prompt"
+    return f"dyneval check NEW.jsonl --baseline {output} compares a later run; dyneval leaderboard takes a file a model"
+
+
+def _has_models(table: Path) -> bool:
+    """True of a table whose images are of two models or more."""
+    from dyneval.files.pairs import PairRef, metadata_file, read_pairs
+
+    pairs = read_pairs(metadata_file(table), PairRef, lambda _: None)
+    models = (pair.generation_model for pair in pairs if pair.generation_model)
+    first = next(models, None)
+    return any(model != first for model in models)

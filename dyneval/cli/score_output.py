@@ -27,27 +27,41 @@ def _scores(scores: dict[str, float | None]) -> str:
 
 
 class Means:
-    """Means of the scores that pass through."""
+    """Means of the scores that pass through, whole and soft.
+
+    Attributes:
+        count: records.
+        has_alternatives: True where two of them are of one prompt.
+    """
 
     def __init__(self) -> None:
         self.count = 0
-        self._sums = dict.fromkeys(HEADINGS, 0.0)
-        self._counts = dict.fromkeys(HEADINGS, 0)
+        self.has_alternatives = False
+        self._prompts: set[int] = set()
+        # Whole scores have few levels: two judges with equal whole means may be told apart by the soft ones.
+        names = [*HEADINGS, *(f"soft {name}" for name in HEADINGS)]
+        self._sums = dict.fromkeys(names, 0.0)
+        self._counts = dict.fromkeys(names, 0)
 
     def over(self, records: Iterable[ScoreRecord]) -> Iterator[ScoreRecord]:
         """Pass records through, adding each."""
         for record in records:
             self.count += 1
-            for name in HEADINGS:
-                if (score := getattr(record, name)) is not None:
+            prompt = hash(record.prompt)
+            self.has_alternatives |= prompt in self._prompts
+            self._prompts.add(prompt)
+            soft = {f"soft {name}": score for name, score in (record.soft or {}).items()}
+            for name, score in ({name: getattr(record, name) for name in HEADINGS} | soft).items():
+                if score is not None and name in self._sums:
                     self._sums[name] += score
                     self._counts[name] += 1
             yield record
 
     def line(self, failed: int) -> str:
-        """n, the means of the scores (1-5), and how many could not be scored."""
+        """n, the means of the scores (1-5) and of the soft ones, and how many could not be scored."""
         means = {name: self._sums[name] / count if count else None for name, count in self._counts.items()}
-        return f"n {self.count}, mean {_scores(means)}, failed {failed}"
+        whole, soft = ({name: means[f"{kind}{name}"] for name in HEADINGS} for kind in ("", "soft "))
+        return f"n {self.count}, mean {_scores(whole)}, soft {_scores(soft)}, failed {failed}"
 
 
 def write_table(path: Path, records: Iterable[ScoreRecord]) -> None:

@@ -1,4 +1,4 @@
-"""Flags about tables that several verbs have: the pairs, the folder of their images, and what their columns are called.
+"""Flags about tables that several verbs have: the pairs, the folders of images and annotations, the columns' names.
 
 Without this file each verb would describe them in its own words, and read MEANING=NAME with errors of its own.
 """
@@ -13,7 +13,10 @@ from dyneval.errors import SettingError
 from dyneval.flags import arg
 
 PairTable = Annotated[Path | None, arg("table (JSONL, CSV, Parquet) with file_name and prompt, or an ImageFolder")]
-ImageRoot = Annotated[Path | None, arg("folder that file_name is relative to; default: the folder of --metadata")]
+ImageRoot = Annotated[
+    Path | None, arg("folder that file_name is relative to; default: the folder of --metadata", folder=True)
+]
+AnnotationFolder = Annotated[Path, arg("folder of the four annotation files", folder="dyneval annotate writes it")]
 
 
 def column_of(meanings: Collection[str]) -> Callable[[str], tuple[str, str]]:

@@ -25,7 +25,7 @@ from typing import IO, Any
 
 import msgspec
 
-from dyneval.errors import DataFileError, SettingError
+from dyneval.errors import DataFileError, SettingError, unreadable
 from dyneval.files.opening import refuse_pointer
 from dyneval.records import RunSummary
 
@@ -181,6 +181,6 @@ def read_json(path: Path) -> Any:
             json.dumps(value, ensure_ascii=False).encode("utf-8")
         return value
     except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     except (ValueError, RecursionError) as error:
         raise DataFileError(f"{path}: is not JSON ({error})") from error

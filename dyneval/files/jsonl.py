@@ -15,7 +15,7 @@ from typing import IO, Any, TypeVar
 
 import orjson
 
-from dyneval.errors import DataFileError, SchemaError
+from dyneval.errors import DataFileError, SchemaError, unreadable
 from dyneval.structs import Record, Row
 
 _VERSION = b'"prompt_version": "'
@@ -26,7 +26,7 @@ def whole_lines(path: Path) -> Iterator[bytes]:
     try:
         file = path.open("rb")
     except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     with file:
         for line in file:
             if line.endswith(b"\n"):
@@ -134,7 +134,7 @@ def places(path: Path, key: str, block: int = 1 << 18) -> Iterator[tuple[int, in
     try:
         file = path.open("rb")
     except OSError as error:
-        raise DataFileError(f"{path}: cannot be read ({error.strerror})") from error
+        raise unreadable(path, error) from error
     with file:
         while more := file.read(block):
             data, place = rest + more, 0

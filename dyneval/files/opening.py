@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from dyneval.errors import DataFileError
+from dyneval.errors import DataFileError, unreadable
 
 MAX_LINE = 1 << 26
 """Bytes or characters; a longer line is no row of a table."""
@@ -111,7 +111,7 @@ def opened(path: Path) -> Iterator[io.BufferedReader]:
             else:
                 yield io.BufferedReader(_BoundedStream(path, stack.enter_context(stream)), 1 << 16)
     except (OSError, EOFError, zlib.error) as error:
-        raise DataFileError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
+        raise unreadable(path, error) from error
 
 
 def byte_lines(file: io.BufferedReader, path: Path) -> Iterator[tuple[int, bytes]]:

@@ -15,16 +15,14 @@ names code for what is special to a model. Python looks for the module beside th
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
-from dyneval import model_table
+from dyneval import model_table, registry
 from dyneval.errors import GenerationError, did_you_mean
 from dyneval.generation.model import ModelSpec, Preset
 
@@ -55,12 +53,12 @@ def load(own: Path | None = None) -> Specs:
         The models by slug.
 
     Raises:
-        GenerationError: a table has a wrong name or value, or its class cannot be imported.
+        GenerationError: a table has a wrong name or value, or its class is no spec.
+        SettingError: its class cannot be imported.
         DataFileError: a file is missing or is not valid TOML.
     """
     if own:
-        # At the end, so that a file called like a library hides none. Worker processes inherit the path.
-        sys.path.append(str(own.resolve().parent))
+        registry.look_in(own.resolve().parent)
     return {slug: _spec(slug, table) for slug, table in model_table.tables(own).items()}
 
 
@@ -70,11 +68,7 @@ def _spec(slug: str, table: model_table.Table) -> ModelSpec:
     if name is None and family not in FAMILIES:
         raise GenerationError(f"model {slug}: no family '{family}'; choose from {', '.join(FAMILIES)}")
     name = str(name or FAMILIES[family])
-    module, _, attribute = name.partition(":")
-    try:
-        kind: Any = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise GenerationError(f"model {slug}: class {name!r} cannot be imported ({error})") from error
+    kind = registry.own(name, f"model {slug}: class {name!r}")
     if not (isinstance(kind, type) and issubclass(kind, ModelSpec)):
         raise GenerationError(f"model {slug}: {name!r} is not a ModelSpec")
 

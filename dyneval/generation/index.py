@@ -24,7 +24,7 @@ from typing import Any
 
 import polars as pl
 
-from dyneval.errors import DataFileError, GenerationError, SchemaError, did_you_mean
+from dyneval.errors import DataFileError, GenerationError, SchemaError, did_you_mean, made_by
 from dyneval.files.atomic import atomic_write
 from dyneval.files.opening import opened, raw_lines
 from dyneval.files.pairs import TWICE, is_repeat, pair_of_line
@@ -150,7 +150,8 @@ class Index:
             unfinished = f"a run that was stopped, or is still going on, has records in {folder / parts.FOLDER}: the "
             unfinished += "next `dyneval generate` into this folder adds them"
         if not self.metadata.is_file():
-            raise DataFileError(f"{self.metadata}: no such file; {unfinished or 'a GenDB has one'}")
+            hint = f"; {unfinished}" if unfinished else made_by(self.metadata)
+            raise DataFileError(f"{self.metadata}: no such file{hint}")
         if unfinished:
             log.warning("%s: %s; they are left out here", folder, unfinished)
         status = self.metadata.stat()

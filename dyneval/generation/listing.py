@@ -9,7 +9,7 @@ from __future__ import annotations
 from dyneval.generation import catalogue
 from dyneval.generation.model import BuildOptions, ModelSpec, RunOptions
 
-COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "ready")
+COLUMNS = ("slug", "tier", "family", "GPU GiB", "licence", "packages and keys")
 
 
 def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
@@ -34,7 +34,9 @@ def list_models(specs: catalogue.Specs, run: RunOptions) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     machine = f"largest GPU here: {total:.0f} GiB" if total else "no GPU here: the CPU draws, in float32 and slowly"
-    return "\n".join([*lines, "", "* not one of the paper's models: the tier is that of its table", machine])
+    notes = ["* not one of the paper's models: the tier is that of its table"]
+    notes.append("a model's weights are not looked for: they are fetched when it first draws")
+    return "\n".join([*lines, "", *notes, machine])
 
 
 def describe_presets(spec: ModelSpec) -> str:

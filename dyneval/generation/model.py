@@ -10,7 +10,6 @@ before an image is kept: if it leaves out a choice that changes images, a folder
 from __future__ import annotations
 
 import datetime
-import importlib
 import importlib.metadata
 import importlib.util
 import json
@@ -26,6 +25,7 @@ from dyneval.errors import GenerationError, SettingError, did_you_mean
 from dyneval.flags import arg
 from dyneval.generation.devices import Placement
 from dyneval.records import Tier
+from dyneval.registry import own
 from dyneval.work.executors import WorkerBroken
 
 if TYPE_CHECKING:
@@ -452,9 +452,8 @@ class ModelSpec(ABC):
         }
 
     def named_class(self, name: str) -> Any:
-        """Return a class by its name: "Class" beside the spec's own, "module:Class" anywhere."""
-        module, _, attribute = name.rpartition(":")
-        return getattr(importlib.import_module(module or type(self).__module__), attribute)
+        """Return a class by its name: "Class" beside the spec's own, "module:Class" anywhere. Raises SettingError."""
+        return own(name if ":" in name else f"{type(self).__module__}:{name}", f"model {self.slug}")
 
     def missing_packages(self) -> list[str]:
         """Return the packages that the model needs and that are not installed, as pip calls them."""

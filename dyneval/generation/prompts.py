@@ -14,7 +14,7 @@ from pathlib import Path
 import polars as pl
 
 from dyneval import records
-from dyneval.errors import GenerationError
+from dyneval.errors import GenerationError, made_by
 from dyneval.files.opening import check_unpacked, opened, text_lines
 from dyneval.files.parquet import FLOOR, text_column, unpacked_size
 from dyneval.files.tables import rows
@@ -72,7 +72,7 @@ def read_prompts(path: Path) -> PromptTable:
         DataFileError: a table is broken, or a column that should hold texts does not.
     """
     if not path.is_file():
-        raise GenerationError(f"{path}: no such file; Step 1 writes prompts.parquet (pipeline/1_filter_prompts.sh)")
+        raise GenerationError(f"{path}: no such file{made_by(path)}")
     readers = {".parquet": _read_parquet, ".jsonl": _read_jsonl, ".txt": _read_text}
     if path.suffix not in readers:
         raise GenerationError(f"{path}: prompts are read from .parquet, .jsonl or .txt files")

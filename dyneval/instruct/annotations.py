@@ -100,7 +100,7 @@ class Annotations:
         if (self.folder / MAPPING).exists() and not (self.folder / "t2ia_questions.jsonl").exists():
             raise DataFileError(
                 f"{self.folder}: holds annotations in the published form; make ours of them first: "
-                f'python "Distill Annotations/convert.py" import --annotations-file {self.folder / MAPPING}'
+                f"dyneval published import --annotations-file {self.folder / MAPPING}"
             )
         # The indexes are read here, before the builder forks: its workers share them.
         with ExitStack() as stack:

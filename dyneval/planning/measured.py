@@ -56,7 +56,7 @@ def _images(summary: Row) -> Figures:
 def _annotations(summary: Row) -> Figures:
     pairs, tokens = summary["pairs_annotated"], summary["prompt_tokens"] + summary["completion_tokens"]
     if len(summary["workflows"]) < 4:
-        raise ValueError("is of a part of the four annotations; the summary of annotate.py tells about all of them")
+        raise ValueError("is of a part of the four annotations; name the summary of a run of all of them")
     if not pairs or not tokens:
         raise ValueError("its run annotated no pair, or its engine counts no tokens")
     yield "teacher_tokens_in", summary["prompt_tokens"] / pairs

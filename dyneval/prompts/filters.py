@@ -11,9 +11,7 @@ prompt that vanished.
 
 from __future__ import annotations
 
-import importlib
 import re
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import cache, partial
@@ -25,6 +23,7 @@ import polars as pl
 
 from dyneval.errors import SettingError
 from dyneval.prompts.text import SIGNS
+from dyneval.registry import own
 
 Apply = Callable[[pl.DataFrame], pl.Series]
 """Rows with a column `prompt` -> for each, whether it is kept, or its new text (None drops it)."""
@@ -228,14 +227,7 @@ FILTERS: dict[str, FilterKind] = {
 
 
 def _own(name: str, value: str | None) -> Apply:
-    module, _, attribute = name.partition(":")
-    try:
-        # A module in the working folder is found, as with `python -m`; a console script has its own folder there.
-        if "" not in sys.path:
-            sys.path.insert(0, "")
-        function = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise SettingError(f"--filter {name}: cannot be loaded ({error}); expected module:function") from error
+    function = own(name, f"--filter {name}")
     more = () if value is None else (value,)
 
     def apply(rows: pl.DataFrame) -> pl.Series:

@@ -165,9 +165,8 @@ class Decoder:
         mask = cache.begin(ids.shape[1], ids.device)
         # The first of four position rows is that of text, which only matters where no mask is given.
         positions = torch.cat([positions[:1], positions]).to(self.model.device)
-        output = self.model.model(
-            input_ids=ids, position_ids=positions, attention_mask=mask, past_key_values=cache, use_cache=True, **images
-        )
+        # By place: transformers 5.24 calls the fourth argument cache, earlier releases past_key_values.
+        output = self.model.model(ids, mask, positions, cache, use_cache=True, **images)
         cache.end([len(row) for row in rows])
         return output.last_hidden_state
 

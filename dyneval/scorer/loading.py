@@ -12,7 +12,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dyneval.checkpoints import IDENTITY_FILES, base_of, is_adapter, may_be_on_hub, reading
+from dyneval.checkpoints import HUB_SECONDS, IDENTITY_FILES, base_of, is_adapter, may_be_on_hub, reading
 from dyneval.errors import CheckpointError
 from dyneval.hashing import files_sha256
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from dyneval.processing import Processor
 
 logger = logging.getLogger(__name__)
-_HUB_SECONDS = 10.0
-"""Seconds that the Hub may take to name the newest commit; after that the cache has to do."""
 _WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 """Files of weights, whose bytes are part of a student's identity."""
 _NO_DEVICE = (RuntimeError, AssertionError, AttributeError, ImportError)
@@ -127,7 +125,7 @@ def _processor(
         name = checkpoint_name(checkpoint, subfolder)
         raise CheckpointError(
             f"{name}: the tokenizer lacks the task tokens {', '.join(TASK_TOKEN_IDS)}, so this is no trained "
-            "DynEval student; train it with Step 4 first"
+            "DynEval student; train it first, by Step 4 (dyneval train)"
         )
     return processor
 
@@ -164,7 +162,7 @@ def hub_commit(checkpoint: str | Path, subfolder: str | None, revision: str | No
 
     try:
         # Asked here and not by what loads files: that tries again for half a minute where there is no network.
-        info = HfApi().model_info(str(checkpoint), revision=revision, timeout=_HUB_SECONDS, files_metadata=True)
+        info = HfApi().model_info(str(checkpoint), revision=revision, timeout=HUB_SECONDS, files_metadata=True)
     except Exception as error:  # also what the HTTP library raises, which is another one by release
         cached = try_to_load_from_cache(
             str(checkpoint), "/".join(filter(None, (subfolder, "config.json"))), revision=revision
@@ -231,7 +229,7 @@ def _weights_place(checkpoint: str | Path, subfolder: str | None, commit: str | 
 def _check_folder(checkpoint: str, folder: Path, name: str) -> None:
     """Raise CheckpointError where that can be told of a folder before transformers is imported, which takes seconds."""
     if not folder.is_dir() and not may_be_on_hub(checkpoint):
-        raise CheckpointError(f"{name}: no such checkpoint folder")
+        raise CheckpointError(f"{name}: no such checkpoint folder; Step 4 (dyneval train) makes one")
     if folder.is_dir() and not (folder / "config.json").is_file():
         raise CheckpointError(f"{name}: the folder holds no config.json, so it is no checkpoint")
 

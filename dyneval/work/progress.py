@@ -27,6 +27,10 @@ Item = TypeVar("Item")
 
 PERIOD = 60.0
 """Seconds between two lines of the log."""
+SETTLED = 10.0
+"""Seconds after which a bar shows the remaining time: before, loading and finished items that are skipped decide it."""
+_UNSETTLED = "{l_bar}{bar}| {n_fmt}/{total_fmt} [{elapsed}, {rate_fmt}{postfix}]"
+"""The form of tqdm's own bar without the remaining time."""
 
 
 class _SecretFreeFormatter(logging.Formatter):
@@ -78,7 +82,17 @@ class Bar:
 
             # Prompts are read by the hundred thousand a second: 1.20M says more than 1203871.
             is_large = total is None or total > 99_999
-            self._drawn = tqdm(desc=label, total=total, unit=unit, unit_scale=is_large, smoothing=0.05, mininterval=0.5)
+            # Of an unknown total there is no remaining time, and tqdm has another form.
+            form = _UNSETTLED if total else None
+            self._drawn = tqdm(
+                desc=label,
+                total=total,
+                unit=unit,
+                unit_scale=is_large,
+                smoothing=0.05,
+                mininterval=0.5,
+                bar_format=form,
+            )
 
     def __enter__(self) -> Self:
         return self
@@ -95,6 +109,8 @@ class Bar:
         """Count finished items."""
         self.done += count
         if self._drawn is not None:
+            if time.monotonic() - self._started >= SETTLED:
+                self._drawn.bar_format = None
             self._drawn.update(count)
         elif (now := time.monotonic()) - self._logged_at >= self._period:
             self._log(now)

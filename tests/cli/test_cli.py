@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from jsonschema import Draft202012Validator
 from PIL import Image
 
@@ -139,6 +140,8 @@ def test_a_mistyped_path_is_told_before_a_student_is_loaded(tmp_path, capsys):
 def test_the_doctor_looks_at_everything_and_scores_one_image(student, capsys):
     assert doctor.main(["--checkpoint", str(student), *SMALL]) == 0
     lines = capsys.readouterr().out.splitlines()
+    where = "this machine can score" + ("" if torch.cuda.is_available() else ", on its CPU")
+    assert lines.pop() == f"{where}; next: dyneval score IMAGE --prompt TEXT --checkpoint {student}"
     assert all(re.match(r"(ok|note) +\S+ +\S", line) for line in lines), lines
     found = [line.split()[1] for line in lines]
     assert found[:4] == ["python", "torch", "transformers", "llguidance"]
@@ -148,7 +151,9 @@ def test_the_doctor_looks_at_everything_and_scores_one_image(student, capsys):
 
 def test_the_doctor_finds_a_bad_checkpoint_and_goes_on_to_the_end(tiny_checkpoint, capsys):
     assert doctor.main(["--checkpoint", str(tiny_checkpoint)]) == 1
-    assert "FAIL  checkpoint" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "FAIL  checkpoint" in said
+    assert said.splitlines()[-1] == "this machine cannot score yet; mend checkpoint, and run dyneval doctor again"
 
 
 def test_a_token_that_is_too_short_is_refused_without_being_shown(student):

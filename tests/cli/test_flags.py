@@ -124,7 +124,7 @@ def test_a_wrong_file_is_one_line(text, said, tmp_path):
     "verb",
     [
         ["gendb", "hub", "none", "out"],
-        ["instruct", "--metadata", "none", "--annotations", "none", "--output", "out"],
+        ["instruct", "--metadata", "none", "--annotations", ".", "--output", "out"],
     ],
 )
 def test_the_beginning_of_a_flag_that_has_two_spellings_is_that_flag(verb, tmp_path):

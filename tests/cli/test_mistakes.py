@@ -31,14 +31,26 @@ MISTAKES = [
     (1, ["score", "--metadata", "pairs.csv", "--output", "empty"], "--output empty: is a folder; name a JSONL file"),
     (1, ["score", "--metadata", "pairs.csv", "--output", "pairs.csv"], "is an input and would be overwritten"),
     (1, ["leaderboard", "missing.jsonl"], "missing.jsonl"),
-    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "none", "--output", "o"], "cannot be read"),
+    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "none", "--output", "o"], "none: no such folder"),
+    (1, ["leaderboard", "s.jsonl", "--images", "nowhere"], "--images nowhere: no such folder"),
+    (1, ["leaderboard", "--checkpoint", "demo", "--prompts", "p.json", "--images", "a.png"], "expected a folder"),
+    (1, ["benchmark", "--benchmark", "tifa", "--annotations", "x", "--scores", "s", "--images", "no"], "no such"),
+    (1, ["preferences", "s.jsonl", "--output", "p.jsonl", "--image-root", "no"], "--image-root no: no such folder"),
+    (1, ["best", "--metadata", "pairs.csv", "--image-root", "no", "--output", "b.jsonl"], "--image-root no: no such"),
+    # a step before the one that makes its input
+    (2, ["generate", "--model", "demo-painter", "--prompts", "o/prompts.parquet", "--output", "o"], "Step 1 (dyneval"),
+    (1, ["annotate", "--metadata", "gendb/metadata.jsonl", "--output", "o"], "; Step 2 (dyneval generate) writes it"),
+    (2, ["gendb", "stats", "gendb"], "gendb/metadata.jsonl: no such file; Step 2 (dyneval generate) writes it"),
+    (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "empty", "--output", "o"], "Step 3 (dyneval annotate)"),
+    (1, ["score", "--metadata", "in/heldout.jsonl", "--output", "s.jsonl"], "; Step 3 (dyneval instruct) writes it"),
+    (1, ["leaderboard", "scores.jsonl"], "; Step 5 (dyneval score) writes it"),
     (1, ["prompts", "--input", "missing.txt", "--output", "o"], "missing.txt: no such file"),
     # a table
     (1, ["score", "--metadata", "other.csv", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
     (1, ["score", "--metadata", "other.jsonl", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
     (1, ["score", "--metadata", "pairs.xls", "--output", "s.jsonl"], "save the sheet as CSV in UTF-8"),
     # a student, a server
-    (1, ["score", "a.png", "--prompt", "a cat", "--checkpoint", "no/such/folder"], "no such checkpoint folder"),
+    (1, ["score", "a.png", "--prompt", "a cat", "--checkpoint", "no/such/folder"], "Step 4 (dyneval train) makes one"),
     (1, ["score", "a.png", "--prompt", "a cat", "--checkpoint", "empty"], "the folder holds no config.json"),
     (1, ["score", "a.png", "--prompt", "a cat", "--server", "gpu-machine:8000"], "expected the address of a server"),
     (1, ["score", "a.png", "--prompt", "a cat", "--server", "http://127.0.0.1:PORT"], "refused"),
@@ -46,6 +58,7 @@ MISTAKES = [
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--alpha", "0.5"], "--alpha: settled by the server"),
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--max-t=9", "--device", "cpu"], "--device, --max-text: "),
     (2, ["score", "a.png", "--prompt", "a", "--server", "x", "--config", "score.toml"], "--beta: settled by"),
+    (2, ["generate", "--model", "flux9", "--prompts", "p.txt", "--output", "g"], "did you mean flux2-dev?"),
     (2, ["generate", "--model", "sdlx", "--prompts", "p.txt", "--output", "g"], "sdlx"),
 ]  # fmt: skip
 

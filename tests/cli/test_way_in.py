@@ -96,13 +96,29 @@ def test_a_folder_ends_in_means_tables_and_the_next_command(pictures, student, c
     said = capsys.readouterr().err
     rows = list(read_jsonl(Path("scores.jsonl")))
     mean = sum(row["overall"] for row in rows) / 2
-    assert "n 2, mean T2IA " in said and f"overall {mean:.2f}, failed 1" in said
-    assert "next: dyneval leaderboard scores.jsonl --output board/" in said
+    soft = sum(row["soft"]["overall"] for row in rows) / 2
+    assert f"overall {mean:.2f}, soft T2IA " in said and f"overall {soft:.2f}, failed 1" in said
+    # Two prompts and no model: neither a board nor a choice would say anything.
+    assert "next: dyneval check NEW.jsonl --baseline scores.jsonl" in said
     table = list(csv.DictReader(Path("scores.csv").read_text().splitlines()))
     assert [(row["image"], float(row["t2ia"])) for row in table] == [(row["image"], row["t2ia"]) for row in rows]
     assert pl.read_parquet("scores.parquet")["overall"].to_list() == [row["overall"] for row in rows]
     config = json.loads(Path("scores.summary.json").read_text())["run"]["config"]
     assert config["command"] == "dyneval score" and config["captions"] == "txt" and config["mode"] == "fast"
+
+
+def test_the_next_command_is_one_that_makes_sense_of_these_scores(pictures, student, capsys):
+    assert run(student, "pictures", "--prompt", "a cat", "--output", "runs/s.jsonl") == 0
+    said = capsys.readouterr().err
+    assert "next: dyneval best --scores runs/s.jsonl --output runs/best.jsonl" in said
+    rows = [{"pair_id": one, "file_name": "a_red_cat_2.png", "prompt": "a cat"} for one in ("one", "two")]
+    for models, command in ((("sdxl", "sdxl"), "best --scores m.jsonl"), (("sdxl", "fibo"), "leaderboard m.jsonl")):
+        table = [json.dumps(row | {"generation_model": model}) for row, model in zip(rows, models, strict=True)]
+        Path("pictures/t.jsonl").write_text("\n".join(table) + "\n")
+        assert run(student, "--metadata", "pictures/t.jsonl", "--output", "m.jsonl") == 0
+        said = capsys.readouterr().err
+        assert f"next: dyneval {command}" in said, said
+    assert "next: dyneval leaderboard m.jsonl --metadata pictures/t.jsonl --output board/" in said
 
 
 @pytest.mark.parametrize("words", ["--csv t.csv", "--csv s.jsonl", "--csv new.csv --parquet new.csv"])

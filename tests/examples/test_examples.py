@@ -1,12 +1,14 @@
 """The three examples run as they stand, small, and come to what they say."""
 
 import os
+import re
 import sys
 from pathlib import Path
 
 from tests import processes
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "examples"
 
 
 def run(name, *arguments, folder):
@@ -26,6 +28,17 @@ def test_score_and_look_shows_scores_questions_and_what_was_seen(tmp_path):
     assert done.returncode == 0, done.stderr
     assert "overall" in done.stdout and "\nalignment\n" in done.stdout and "\nquality\n" in done.stdout
     assert "cubes" in done.stdout.partition("\nseen: ")[2]
+
+
+def test_the_blocks_of_the_readme_run_in_a_clone(tmp_path):
+    blocks = re.findall(r"^```python\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert blocks
+    for text in blocks:
+        # In the clone, whose pictures the blocks name; the demo judge is unpacked below HOME.
+        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HOME": str(tmp_path)}
+        done = processes.run([sys.executable, "-c", text], cwd=ROOT, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        assert all(1 <= float(score) <= 5 for score in done.stdout.splitlines()[-1].split())
 
 
 def test_reward_loop_moves_the_policy(tmp_path):

@@ -13,7 +13,7 @@ import torch
 
 from dyneval import model_table
 from dyneval.cli.generate import main
-from dyneval.errors import DataFileError, GenerationError
+from dyneval.errors import DataFileError, GenerationError, SettingError
 from dyneval.generation import catalogue
 from dyneval.generation.model import BuildOptions
 from dyneval.hashing import fingerprint
@@ -131,10 +131,11 @@ def test_a_table_of_ones_own_changes_single_values(tmp_path):
         ("[sdxl]\nbatch_size = 'two'\n", r"model sdxl: Expected `int`, got `str` - at `\$.batch_size`"),
         ("[sdxl]\npresets = 3\n", r"model sdxl: .*at `\$.presets`"),
         ("[sdxl]\npresets.paper = 'x'\n", r"model sdxl: .*at `\$.presets"),
-        ("[new]\nclass = 3\n", "model new: class '3' cannot be imported"),
+        ("[new]\nclass = 3\n", "model new: class '3': 3 cannot be imported"),
         ("[new]\nname = 'New'\n", "model new: .*missing required field"),
         ("[new]\nfamily = 'magic'\n", "model new: no family 'magic'"),
-        ("[new]\nclass = 'no_module:Spec'\n", "model new: class 'no_module:Spec' cannot be imported"),
+        ("[new]\nclass = 'no_module:Spec'\n", "model new: class 'no_module:Spec': no_module cannot be imported"),
+        ("[new]\nclass = 'json:Spec'\n", "model new: class 'json:Spec': json has no 'Spec'"),
         ("[Bad Slug]\n", "cannot be read as a TOML table"),
         ("sdxl = 3\n", "expected a table"),
     ],
@@ -142,7 +143,7 @@ def test_a_table_of_ones_own_changes_single_values(tmp_path):
 def test_a_table_that_says_nonsense_is_refused_by_name(table, reason, tmp_path):
     own = tmp_path / "own.toml"
     own.write_text(table)
-    with pytest.raises((GenerationError, DataFileError), match=reason):
+    with pytest.raises((GenerationError, DataFileError, SettingError), match=reason):
         catalogue.load(own)
 
 

@@ -115,8 +115,8 @@ def test_languages():
         ("repetition=2", "expected a number from 0 to 1"),
         ("lora=keep", "expected strip or drop"),
         ("nsfw-words=nowhere.txt", "nowhere.txt cannot be read"),
-        ("nowhere:function", "cannot be loaded"),
-        ("json:nothing", "cannot be loaded"),
+        ("nowhere:function", "nowhere cannot be imported"),
+        ("json:nothing", "json has no 'nothing'"),
     ],
 )
 def test_a_filter_that_is_none_says_why(text, message):

@@ -4,7 +4,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -130,6 +133,34 @@ def test_a_model_out_of_reach_is_an_error_but_tokens_are_checked_with_the_bundle
     assert checks["model"]["message"].startswith(f"{tmp_path / 'none'}: no such model folder; name a folder, or")
     assert checks["tokens"]["status"] == "warning"
     assert "bundled Qwen3-VL vocabulary instead: task tokens 151669-151671" in checks["tokens"]["message"]
+
+
+def test_a_hub_without_an_answer_is_asked_once_and_for_a_folder_not_at_all(instruct_data, tiny_checkpoint, tmp_path):
+    asked = []
+
+    class Hub(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    kept = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    address = f"http://127.0.0.1:{server.server_address[1]}"
+    environment = kept | instruct_data.environment() | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}
+    for model, status, requests in (("me/qwen", 1, 1), (tiny_checkpoint, 0, 0)):
+        command = [sys.executable, SCRIPT, "--model", model, "--output-root", tmp_path / "output"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == status, done.stderr
+        assert len([path for path in asked if "me/qwen" in path]) == requests
+        assert ("the Hub does not answer" in done.stderr) == bool(requests) and "Retrying" not in done.stderr
+        asked.clear()
+    server.shutdown()
 
 
 def test_a_tokenizer_with_other_task_tokens_is_an_error(preflight, other_tokens):

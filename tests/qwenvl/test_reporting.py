@@ -50,6 +50,7 @@ def test_the_file_of_a_run_that_goes_on_holds_each_step_once(tmp_path, caplog):
     assert [row["step"] for row in rows] == [1, 2, 3, 4]
     assert rows[-1] == STEP | {"step": 4}
     assert [record.message.split(" | ")[0] for record in caplog.records] == ["step 3 of 4", "step 4 of 4"]
+    assert [record.message.count(" left") for record in caplog.records] == [0, 1]  # one step is too little to go by
     assert caplog.records[-1].message.endswith("0:00:00 left")
 
 

@@ -81,7 +81,7 @@ def test_the_best_of_several_and_why(scorer, gendb, prompt, records):
     )
     assert scorer.best(tensor.float() / 255, prompt, "t2ia").record.image in ("image-1", "image-2")
     alone = scorer.best([gendb / "0_worst.png"], prompt)
-    assert (alone.order, alone.lead) == ((0,), None) and "the only image" in alone.reason
+    assert (alone.order, alone.lead) == ((0,), None) and "the only scored image" in alone.reason
     with pytest.raises(ChoiceError, match="no scored image"):
         scorer.best([], prompt)
 
@@ -155,6 +155,25 @@ def test_best_of_images_on_the_command_line(demo_judge, gendb, prompt, capsys):
     row = json.loads(capsys.readouterr().out)
     assert row["image"] == images[1] and row["lead"] > 0 and row["interval"][0] < row["interval"][1]
     assert [one["image"] for one in row["ranking"]] == images[::-1]
+
+
+def test_a_broken_image_does_not_lose_the_others(demo_judge, gendb, prompt, tmp_path, capsys):
+    broken, missing = tmp_path / "broken.png", tmp_path / "missing.png"
+    broken.write_bytes((gendb / "0_best.png").read_bytes()[:200])
+    student = ["--prompt", prompt, "--checkpoint", str(demo_judge), *FAST]
+    images = [gendb / "0_worst.png", broken, gendb / "0_best.png", missing]
+    assert best_verb.main([*map(str, images), *student], "dyneval best") == 1
+    told = capsys.readouterr()
+    row = json.loads(told.out)
+    assert [one["image"] for one in row["ranking"]] == [str(images[2]), str(images[0])]
+    lines = [line for line in told.err.splitlines() if line.startswith("dyneval best: ")]
+    assert len(lines) == 2 and str(broken) in lines[0] and lines[1].endswith(f"{missing}: no such image file")
+
+    # Without one image no student is loaded: none is of that name.
+    none = [str(broken), "--prompt", prompt, "--checkpoint", "no/such/student"]
+    assert best_verb.main(none, "dyneval best") == 1
+    told = capsys.readouterr()
+    assert not told.out and told.err.count("\n") == 1 and str(broken) in told.err
 
 
 def read_as_diffusers_does(dataset):

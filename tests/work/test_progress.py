@@ -39,10 +39,11 @@ def test_a_short_run_says_nothing_and_a_total_need_not_be_known():
     assert subprocess.run([sys.executable, "-c", program], capture_output=True, check=True).stderr == b""
 
 
-def test_on_a_terminal_there_is_a_bar():
+def on_a_terminal(program):
+    """What a program shows on a terminal of 100 columns."""
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (24, 100))
-    with subprocess.Popen([sys.executable, "-c", PROGRAM], stderr=theirs) as process:
+    with subprocess.Popen([sys.executable, "-c", program], stderr=theirs) as process:
         os.close(theirs)
         shown = b""
         while True:
@@ -55,4 +56,12 @@ def test_on_a_terminal_there_is_a_bar():
             shown += part
     os.close(ours)
     assert process.returncode == 0
+    return shown
+
+
+def test_on_a_terminal_there_is_a_bar_and_the_remaining_time_when_there_is_enough_to_go_by():
+    shown = on_a_terminal(PROGRAM.replace("progress.PERIOD = 0.3", "progress.SETTLED = 0"))
     assert b"\r" in shown and b"40/40" in shown and b"item " in shown
+    assert re.search(rb" 40/40 \[00:0\d<00:00, .*item 39\]", shown)
+    shown = on_a_terminal(PROGRAM)
+    assert re.search(rb" 40/40 \[00:0\d, .*item 39\]", shown) and b"<" not in shown

@@ -12,6 +12,7 @@ import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from dyneval.errors import made_by
 from dyneval.tokens import EVALUATION, IQA, T2IA, TASK_TOKENS
 from qwenvl.errors import TrainingInputError
 
@@ -128,7 +129,7 @@ def _source(prefix: str, rate: float) -> DatasetSource:
         paths.append(Path(value))
     annotation, data = paths
     if not annotation.is_file():
-        raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}")
+        raise TrainingInputError(f"{prefix}_ANNOTATION: no such file: {annotation}{made_by(annotation)}")
     if not data.is_dir():
         raise TrainingInputError(f"{prefix}_DATA: no such folder: {data}")
     return DatasetSource(

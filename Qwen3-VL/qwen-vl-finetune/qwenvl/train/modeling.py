@@ -20,7 +20,7 @@ from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING
 from transformers.utils.import_utils import is_flash_attn_2_available
 
-from dyneval.checkpoints import may_be_on_hub
+from dyneval.checkpoints import go_offline_without_hub, may_be_on_hub
 from dyneval.checkpoints.weights import load_weights
 from dyneval.processing import start_task_rows
 from dyneval.tokens import TASK_TOKEN_IDS
@@ -45,6 +45,7 @@ def read_config(name: str, cache_dir: str | None = None) -> tuple[PreTrainedConf
     """
     if not Path(name).is_dir() and not may_be_on_hub(name):
         raise TrainingInputError(f"{name}: no such model folder")
+    go_offline_without_hub(name)
     # No remote code: a checkpoint is data from outside, and must not run a program of its own.
     try:
         config = AutoConfig.from_pretrained(name, cache_dir=cache_dir, trust_remote_code=False)

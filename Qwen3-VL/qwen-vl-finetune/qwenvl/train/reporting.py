@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 STEPS = "train_log.jsonl"
 """File of the figures of each reporting step, one JSON object a line; a run that goes on continues it."""
 CURVE = "loss.png"
+# Steps of a process after which its lines show the remaining time.
+_SETTLED = 3
 _TITLES = dict(zip(TASK_NAMES, ("other", "T2IA", "IQA", "EVALUATION"), strict=True))
 
 
@@ -50,19 +52,21 @@ class StepLines(TrainerCallback):
         with Path(str(args.output_dir), STEPS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         # By the steps of this process: those before a restart took another time.
-        done = max(1, state.global_step - self._first)
-        seconds_left = (time.monotonic() - self._begun) / done * (state.max_steps - state.global_step)
+        done, rest = state.global_step - self._first, state.max_steps - state.global_step
+        # The first steps of a process take longer than those behind them.
+        is_known = done >= _SETTLED or not rest
+        seconds_left = (time.monotonic() - self._begun) / max(1, done) * rest if is_known else None
         if line := step_line(entry, state.max_steps, seconds_left):
             logger.info("%s", line)
 
 
-def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str | None:
+def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float | None) -> str | None:
     """Return a line for an entry of the Trainer's log; None for its last entry, which repeats earlier ones.
 
     Args:
         entry: of a training report or of an evaluation.
         steps: of the whole run.
-        seconds_left: until its end, as far as steps made so far tell.
+        seconds_left: until its end, as far as steps made so far tell; None while these are too few.
     """
     prefix = "eval_" if "eval_loss" in entry else ""
     if f"{prefix}loss" not in entry:
@@ -81,7 +85,7 @@ def step_line(entry: Mapping[str, Any], steps: int, seconds_left: float) -> str 
     if not prefix:
         parts += [f"{entry['tokens_per_second']:,.0f} tokens/s", f"{entry['memory_gib']:.1f} GiB"]
         parts += [f"{entry['mfu']:.0%} of peak"] if "mfu" in entry else []
-        parts.append(f"{span(seconds_left)} left")
+        parts += [] if seconds_left is None else [f"{span(seconds_left)} left"]
     return " | ".join(parts)
 
 

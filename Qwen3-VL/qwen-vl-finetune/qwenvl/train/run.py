@@ -21,6 +21,7 @@ from transformers import PrinterCallback, ProgressCallback
 from transformers.integrations.deepspeed import set_hf_deepspeed_config, unset_hf_deepspeed_config
 from transformers.training_args import OptimizerNames
 
+from dyneval.checkpoints import go_offline_without_hub
 from dyneval.conventions import conventions_of
 from dyneval.errors import UserError
 from dyneval.files.atomic import exclusive, write_json
@@ -243,6 +244,7 @@ def _load_processor(model_arguments: ModelArguments, data_arguments: DataArgumen
     named = [token for token in model_arguments.additional_special_tokens.split(",") if token]
     if sorted(named) != sorted(TASK_TOKENS):
         raise TrainingInputError(f"--additional_special_tokens must be {','.join(TASK_TOKENS)}, got {named}")
+    go_offline_without_hub(model_arguments.model_name_or_path)
     processor = Processor.for_training(
         model_arguments.model_name_or_path, data_arguments.min_pixels, data_arguments.max_pixels
     )
