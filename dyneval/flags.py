@@ -36,7 +36,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, Union, get_args, 
 
 import msgspec
 
-from dyneval.errors import SettingError, UserError, nearest, without_secrets
+from dyneval.errors import DataFileError, SettingError, UserError, nearest, without_secrets
 
 T = TypeVar("T")
 
