@@ -138,9 +138,7 @@ print(json.dumps([transformers.__version__, record.to_dict()]))
 """
 
 
-def test_a_pair_is_scored_alike_and_without_a_warning_by_the_oldest_and_the_newest_transformers(
-    environment, student, inputs
-):
+def test_a_pair_is_scored_alike_by_the_oldest_and_the_newest_transformers(environment, student, inputs):
     image = torch.load(inputs)["image"]
     found = []
     for python in (environment("transformers-5.4.0"), sys.executable, environment("transformers-5.24.0")):

@@ -9,7 +9,6 @@ them. Run again, it goes on where it stopped; what could not be annotated stands
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections import Counter
@@ -28,6 +27,7 @@ from dyneval.records import WORKFLOWS, Workflow
 from dyneval.registry import EngineChoice
 from dyneval.work.executors import ClusterOptions
 from dyneval.work.processes import interrupt_on_sigterm
+from dyneval.work.progress import span
 
 if TYPE_CHECKING:
     from dyneval.structs import Row
@@ -117,7 +117,15 @@ def _annotate(options: AnnotateOptions, prog: str) -> int:
         run_it = partial(annotate, replace(config, gpus=config.gpus or _gpus_of(name, settings)), lambda: engine)
     interrupt_on_sigterm()
     summary = run_it()
-    logger.info("summary: %s", json.dumps(summary, ensure_ascii=False))
+    told = [f"{name} {one['in_file']}" for name, one in summary["workflows"].items()]
+    logger.info(
+        "%d pairs annotated in %s, %d requests; rows in the files: %s -> %s",
+        summary["pairs_annotated"],
+        span(summary["seconds"]),
+        summary["requests"],
+        ", ".join(told),
+        config.folder / f"{config.name}.summary.json",
+    )
     if status := exit_status(summary):
         kinds: Counter[str] = Counter()
         for workflow in summary["workflows"].values():

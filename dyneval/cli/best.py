@@ -61,7 +61,9 @@ class BestOptions:
     def __post_init__(self) -> None:
         if sum(map(bool, (self.images, self.metadata, self.scores))) != 1:
             raise SettingError("name either images, or --metadata TABLE, or --scores FILE")
-        if self.images and not (self.prompt or "").strip():
+        if self.images and self.prompt is not None and not self.prompt.strip():
+            raise SettingError("--prompt is empty; it is what the images were made from")
+        if self.images and not self.prompt:
             raise SettingError("images need --prompt TEXT, what all of them were made from")
         if not self.images and not self.output:
             raise SettingError("--metadata and --scores need --output")

@@ -58,6 +58,7 @@ def _check(options: CheckOptions) -> int:
         resamples=options.resamples,
     )
     shown = table(found, options.max_drop)
+    print(f"{options.scores} against {options.baseline}: means of {options.score} over prompts, on the scale 0-1\n")
     print(shown.render())
     for note in shown.notes:
         print(note, file=sys.stderr)

@@ -65,6 +65,8 @@ def _write(options: PreferencesOptions) -> int:
     output = options.output
     refuse_overwrite([options.scores], [output])
     groups = read_candidates(options.scores, options.score)
+    if not groups:
+        raise DataFileError(f"{options.scores}: holds no scores to choose from")
     rows = []
     for prompt, candidates in groups.items():
         ranked = sorted(candidates, key=lambda one: -one.score)

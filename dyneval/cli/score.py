@@ -162,7 +162,9 @@ def _refuse(parser: Parser, options: ScoreOptions) -> None:
         parser.error("name either images, or a folder of them, or --metadata TABLE")
     if images and options.captions and options.how is None:
         parser.error("--captions FILE goes with one folder of images")
-    if images and bool((options.prompt or "").strip()) == bool(options.captions):
+    if images and options.prompt is not None and not options.prompt.strip():
+        parser.error("--prompt is empty; it is what the images were made from")
+    if images and bool(options.prompt) == bool(options.captions):
         parser.error(
             "images need --prompt TEXT, what all of them were made from, or --captions txt|filename|FILE, not both"
         )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dyneval.errors import SettingError
+from dyneval.errors import DataFileError, SettingError
 from dyneval.evaluation.bootstrap import Estimate, mean_resamples
 from dyneval.evaluation.scores import other_settings, read_records, refuse_other_field, score_of
 from dyneval.evaluation.spelling import alike_prompt
@@ -152,6 +152,8 @@ def _by_prompt(path: Path, score: str, seen: dict[str, object]) -> dict[str, flo
         if value is None:
             raise SettingError(f"{path}: {record.pair_id} has no score {score}; choose another with --score")
         found[alike_prompt(record.prompt)].append((value - 1) / 4)
+    if not found:
+        raise DataFileError(f"{path}: holds no scores")
     return {prompt: sum(values) / len(values) for prompt, values in found.items()}
 
 
@@ -189,4 +191,4 @@ def table(found: Regression, max_drop: float) -> Table:
         notes.append(f"{len(found.alone)} groups have one prompt and are not tested, such as {found.alone[0]}")
     if found.added:
         notes.append(f"{found.added} prompts are new and not compared")
-    return Table(["group", "prompts", "baseline", "now", "change", "p", ""], rows, tuple(notes))
+    return Table(["group", "prompts", "baseline", "now", "change", "p", "verdict"], rows, tuple(notes))

@@ -87,6 +87,8 @@ class FilterRun:
                 # The batches would hold on to all texts, and the cleaner to all hashes, until the run is over.
                 del kept, cleaner
             if prompts.is_empty():
+                if not self.rows_read:
+                    raise DataFileError(f"{', '.join(map(str, config.inputs))}: holds no prompts")
                 message = f"none of {self.rows_read} rows is a usable prompt; dropped: {self.drops.summary()}"
                 raise DataFileError(message + "".join(f"; first {bad.key}: {bad.reason}" for bad in self.unreadable))
             # Only runs that compare prompts need signatures, which take 256 bytes a prompt.

@@ -44,6 +44,11 @@ MISTAKES = [
     (1, ["instruct", "--metadata", "m.jsonl", "--annotations", "empty", "--output", "o"], "Step 3 (dyneval annotate)"),
     (1, ["score", "--metadata", "in/heldout.jsonl", "--output", "s.jsonl"], "; Step 3 (dyneval instruct) writes it"),
     (1, ["leaderboard", "scores.jsonl"], "; Step 5 (dyneval score) writes it"),
+    # nothing in it
+    (2, ["score", "a.png", "--prompt", " "], "--prompt is empty"),
+    (2, ["best", "a.png", "--prompt", ""], "--prompt is empty"),
+    (1, ["preferences", "empty.jsonl", "--output", "p.jsonl"], "empty.jsonl: holds no scores to choose from"),
+    (1, ["check", "empty.jsonl", "--baseline", "empty.jsonl"], "empty.jsonl: holds no scores"),
     (1, ["prompts", "--input", "missing.txt", "--output", "o"], "missing.txt: no such file"),
     # a table
     (1, ["score", "--metadata", "other.csv", "--output", "s.jsonl"], "--column image=NAME prompt=NAME"),
@@ -70,6 +75,7 @@ def folder(tmp_path_factory):
     (root / "empty").mkdir()
     (root / "notes.txt").write_text("not an image")
     (root / "pairs.csv").write_text("file_name,prompt\na.png,a cat\n")
+    (root / "empty.jsonl").touch()
     (root / "pairs.xls").write_bytes(b"\xd0\xcf\x11\xe0")
     (root / "score.toml").write_text("beta = 0.5\n")
     (root / "other.csv").write_text("path,caption\na.png,a cat\n")

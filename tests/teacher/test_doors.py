@@ -28,6 +28,9 @@ def test_server_killed_and_started_again_in_mid_run(run, gendb, chat_server, tmp
     chat_server("--port", port)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
+    last = errors.splitlines()[-1]
+    assert "t2ia_questions 20, t2ia_answers 40" in last and last.endswith("/out/annotate.summary.json")
+    assert len(last) < 300
     assert content(tmp_path / "out") == content(tmp_path / "clean")
 
 
