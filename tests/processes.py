@@ -48,8 +48,9 @@ LIBRARIES = (
     *("deepspeed", "fastapi", "httpx2", "jinja2", "llguidance.numpy", "matplotlib.pyplot", "msgspec", "numpy"),
     *("openai", "pandas", "PIL.ImageFont", "safetensors.torch", "scipy.stats", "torch", "torch._dynamo"),
     *("torch.distributed.run", "torch.utils.tensorboard", "uvicorn"),
+    "deepspeed.runtime.zero.muon.muon_optimizer",
 )
-"""Not polars, which has threads once imported: a fork would lose them."""
+"""Not polars, which has threads once imported: a fork would lose them. Each rank of ZeRO imports the optimizer."""
 OF_THE_HUB = (
     *("accelerate", "peft", "tokenizers", "transformers.models.qwen2.tokenization_qwen2", "transformers.trainer"),
     "transformers.models.qwen2_vl.image_processing_pil_qwen2_vl",
