@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Step 1: filter the prompts of PROMPT_INPUT and tier them.
-#   bash pipeline/1_filter_prompts.sh SETTINGS   -> $OUTPUT/prompts/
+#   bash pipeline/1_filter_prompts.sh [settings file]   -> $OUTPUT/prompts/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 for input in "${PROMPT_INPUT[@]}"; do
   # A name without such an ending is a folder or a data set of the Hub, of which Python knows more.

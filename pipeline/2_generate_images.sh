@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Step 2: give the prompts of each tier to the image models of that tier.
-#   bash pipeline/2_generate_images.sh SETTINGS   -> $OUTPUT/gendb/
+#   bash pipeline/2_generate_images.sh [settings file]   -> $OUTPUT/gendb/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need "$OUTPUT/prompts/prompts.parquet" "Step 1 writes it: bash pipeline/1_filter_prompts.sh $settings"
 enter_venv

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Step 3: let the teacher annotate every pair, then build DynEvalInstruct and the overall scores.
-#   bash pipeline/3_distill_annotations.sh SETTINGS   -> $OUTPUT/annotations/, $OUTPUT/instruct/
+#   bash pipeline/3_distill_annotations.sh [settings file]   -> $OUTPUT/annotations/, $OUTPUT/instruct/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need "$OUTPUT/gendb/metadata.jsonl" "Step 2 writes it: bash pipeline/2_generate_images.sh $settings"
 enter_venv

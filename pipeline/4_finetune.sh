@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Step 4: the preflight check, then curriculum stage 1 and stage 2.
-#   bash pipeline/4_finetune.sh SETTINGS   -> $OUTPUT/train/dyneval_{2b,4b}_stage{1_t2ia,2_iqa}/
+#   bash pipeline/4_finetune.sh [settings file]   -> $OUTPUT/train/dyneval_{2b,4b}_stage{1_t2ia,2_iqa}/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need "$OUTPUT/instruct/dynevalinstruct_t2ia.json" "Step 3 writes it: bash pipeline/3_distill_annotations.sh $settings"
 enter_venv

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Step 5: score the held-out pairs with the trained student (and with BASELINE, to see what training brought).
-#   bash pipeline/5_evaluate.sh SETTINGS   -> $OUTPUT/scores/
+#   bash pipeline/5_evaluate.sh [settings file]   -> $OUTPUT/scores/
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need "$OUTPUT/instruct/heldout.jsonl" "Step 3 writes it: bash pipeline/3_distill_annotations.sh $settings"
 CHECKPOINT=${CHECKPOINT:-}

@@ -5,10 +5,9 @@ set -euo pipefail
 # shellcheck source=pipeline/help.sh
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-settings=${1:-}
+settings=${1:-pipeline/full.env}
 if [[ ! -f $settings ]]; then
-  missing=${settings:+"no settings file '$settings'"}
-  echo "${0##*/}: ${missing:-no settings file is named}; copy pipeline/full.env, edit it and name it as the first argument" >&2
+  echo "${0##*/}: no settings file '$settings'; copy pipeline/full.env, edit it and name it as the first argument" >&2
   exit 2
 fi
 # shellcheck disable=SC1090

@@ -54,10 +54,13 @@ def test_what_a_step_needs_is_told_before_anything_is_installed(start, tmp_path,
         assert (done.returncode, done.stderr) == (7, "installing\n")
 
 
-@pytest.mark.parametrize(
-    ("named", "said"), [([], "no settings file is named"), (["no.env"], "no settings file 'no.env'")]
-)
-def test_a_script_without_its_settings_file_says_how_to_make_one(start, named, said):
-    done = start("1_filter_prompts.sh", *named)
+def test_a_settings_file_that_is_not_there_is_told_with_how_to_make_one(start):
+    done = start("1_filter_prompts.sh", "no.env")
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.count("\n") == 1 and f"{said}; copy pipeline/full.env" in done.stderr
+    assert done.stderr.count("\n") == 1 and "no settings file 'no.env'; copy pipeline/full.env" in done.stderr
+
+
+def test_the_settings_as_they_come_name_a_file_that_is_not_there(start):
+    done = start("1_filter_prompts.sh")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.endswith("no such file; it is the PROMPT_INPUT of pipeline/full.env\n"), done.stderr
