@@ -102,7 +102,7 @@ def small_memory() -> Iterator[Callable[[Any, int], None]]:
 
     def limit(model: Any, rows: int) -> None:
         def check(module: Any, arguments: Any, options: Any) -> None:
-            if len(options["input_ids"]) > rows:
+            if len(arguments[0] if arguments else options["input_ids"]) > rows:
                 raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
         hooks.append(model.register_forward_pre_hook(check, with_kwargs=True))
