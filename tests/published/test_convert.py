@@ -308,7 +308,7 @@ def test_nothing_to_export_is_an_error(ours, tmp_path):
 def test_the_builder_names_the_import_where_it_meets_the_published_form(public):
     public.add(1)
     public.close()
-    with pytest.raises(DataFileError, match="published form.*: dyneval published import --annotations-file .*DYNEVAL-250K-PROMPTS"):
+    with pytest.raises(DataFileError, match=r"published form.*: dyneval published import --annotations-file .*250K"):
         built(public.root / "metadata.jsonl", public.root)
 
 

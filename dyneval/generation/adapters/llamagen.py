@@ -36,6 +36,7 @@ class Adapter:
             )
         self.codes = VQ_models["VQ-16"](codebook_size=16384, codebook_embed_dim=8).to(job.device).eval()
         self.codes.load_state_dict(codes["model"])
+        del codes  # the whole file, beside which the larger model and T5 are loaded
         model = GPT_models["GPT-XL"](block_size=self.side**2, cls_token_num=120, model_type="t2i")
         # Not strict, as the authors load it: a file may hold buffers that are computed. But nothing may be missing.
         keys = model.load_state_dict(

@@ -40,7 +40,7 @@ class DiffusersModel(LocalModel):
     """A loaded pipeline, or several that hand an image on."""
 
     spec: DiffusersSpec
-    weight_attributes: ClassVar[tuple[str, ...]] = ("pipeline", "pipelines")
+    weight_attributes: ClassVar[tuple[str, ...]] = ("pipeline", "refiners", "pipelines")
     own_arguments: ClassVar[bool] = False
     """Whether the model takes arguments in a form of its own, not those of the pipeline's call."""
     rewriting: ClassVar[str | None] = None
@@ -55,8 +55,9 @@ class DiffusersModel(LocalModel):
             **self.spec.load,
             **self.components(),
         )
-        self.pipelines = [self.pipeline]
+        self.refiners: list[Any] = []
         self.prepare()
+        self.pipelines = [self.pipeline, *self.refiners]
         placements = []
         # Placed when all are loaded, so that each knows how many share the device.
         for pipeline in self.pipelines:
@@ -77,7 +78,7 @@ class DiffusersModel(LocalModel):
         return {}
 
     def prepare(self) -> None:
-        """Finish the loaded pipeline before it is placed, and add to `pipelines` those that refine its images.
+        """Finish the loaded pipeline before it is placed, and put into `refiners` those that refine its images.
 
         A part called "lora" is loaded into it; the variant names the file.
         """
@@ -320,11 +321,11 @@ class DeepFloyd(DiffusersModel):
         )
         judges = {name: getattr(self.pipeline, name) for name in ("safety_checker", "feature_extractor", "watermarker")}
         three = load(StableDiffusionUpscalePipeline, self.parts["stage_3"], dtype=dtype, **judges)
-        self.pipelines += [two, three]
+        self.refiners = [two, three]
 
     def draw(self, prompts: list[str], generators: list[Any]) -> tuple[list[Any], list[bool | None]]:
         """Encode the text once, then hand the images from stage to stage."""
-        one, *further = self.pipelines
+        one, further = self.pipeline, self.refiners
         embeds, negative = one.encode_prompt(prompts)
         texts = {"prompt_embeds": embeds, "negative_prompt_embeds": negative, "generator": generators}
         first = one(**texts, **self.arguments["stage_1"], output_type="pt" if further else "pil")
