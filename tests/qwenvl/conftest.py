@@ -1,6 +1,8 @@
 """Training data small enough for a test: coloured squares, and the samples of both stages."""
 
 import json
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,6 +10,14 @@ import pytest
 from PIL import Image
 
 from dyneval.tokens import evaluation_turn, iqa_turn, t2ia_turn
+
+
+@pytest.fixture(autouse=True)
+def no_deepspeed_is_left() -> Iterator[None]:
+    """transformers remembers a wrong configuration for as long as its error is held; the next model would not load."""
+    yield
+    if (module := sys.modules.get("transformers.integrations.deepspeed")) is not None:
+        module.unset_hf_deepspeed_config()
 
 
 @dataclass
